@@ -68,9 +68,9 @@ class Task(Model, kw_only=True):
 class Rollout(Model, kw_only=True):
     """One sampled completion."""
 
-    id: Annotated[
-        str | None, Meta(max_length=256, description="Unique in the group; its index when it is left out.")
-    ] = None
+    id: (
+        Annotated[str, Meta(max_length=256, description="Unique in the group; its index when it is left out.")] | None
+    ) = None
     completion: Annotated[Text, Meta(description="Text, or chat messages whose last assistant turn is judged.")]
     reference: Annotated[Any, Meta(description="Overrides the task's reference for this rollout.")] = None
     metadata: dict[str, Any] = {}
@@ -225,6 +225,7 @@ class RewardInfo(Struct):
     wheel: str
     params: dict[str, Any]
     reference: dict[str, Any]
+    parts: list[str]
     reasons: dict[str, str]
     cases: list[CaseInfo]
     available: bool = True

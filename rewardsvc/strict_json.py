@@ -8,6 +8,7 @@ than `MAX_DEPTH`, and a key that occurs twice in one object. What is *in* the do
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -24,8 +25,8 @@ def decode(body: bytes) -> Any:
     """The document in `body`. Raises `NotJson` or `TooLarge` (nesting, integers).
 
     Duplicate keys are found without a second parse: a parser that keeps the last of two equal keys drops at least one
-    string, so the quotes in the bytes outnumber those of the decoded strings. Only a document that also spells a
-    quote as `\\u0022`, where that count is not exact, goes through the slower parser of the standard library.
+    string, so the bytes hold more quotes than the decoded strings account for. Only where that count is not exact
+    (a quote inside a string may also be spelt `\\u0022`) does the slower parser of the standard library look.
     """
     try:
         document = _decoder.decode(body)
@@ -33,34 +34,41 @@ def decode(body: bytes) -> Any:
         raise TooLarge(f"The JSON is nested deeper than {MAX_DEPTH} levels.") from None
     except (msgspec.MsgspecError, ValueError) as error:  # ValueError: invalid UTF-8, or int() refusing its input
         raise NotJson(_explain(error)) from None
-    if body.count(b'"') != _quotes(document, 1) or (b"\\u0022" in body):
+    with_quotes: list[str] = []
+    quotes = 2 * _count_strings(document, 1, with_quotes) + sum(text.count('"') for text in with_quotes)
+    if body.count(b'"') != quotes or (with_quotes and b"\\u0022" in body):
         _refuse_duplicate_keys(body)
     return document
 
 
-def _quotes(node: Any, depth: int) -> int:
-    """How many quotes a plain spelling of `node` has. Enforces the limits on nesting and integers on the way."""
-    if type(node) is str:
-        return 2 + node.count('"')
-    if type(node) is dict:
-        _refuse_depth(depth)
-        count = 0
-        for key, value in node.items():
-            count += 2 + key.count('"')
-            # The same three lines as above, unrolled: this loop runs for every field of every rollout.
-            count += 2 + value.count('"') if type(value) is str else _quotes(value, depth + 1)
-        return count
-    if type(node) is list:
-        _refuse_depth(depth)
-        return sum(_quotes(value, depth + 1) for value in node)
-    if type(node) is int and node.bit_length() > MAX_INTEGER_BITS:
-        raise TooLarge("An integer has more than 1,000 digits.")
-    return 0
+def _count_strings(node: Any, depth: int, with_quotes: list[str]) -> int:
+    """The number of strings, keys included, in a container; those that hold a quote are also collected.
 
-
-def _refuse_depth(depth: int) -> None:
+    Enforces the limits on nesting and integers on the way. One plain loop, because it runs for every field of every
+    rollout on the way of each group.
+    """
     if depth > MAX_DEPTH:
         raise TooLarge(f"The JSON is nested deeper than {MAX_DEPTH} levels.")
+    strings = 0
+    if type(node) is dict:
+        strings = len(node)
+        with_quotes.extend([key for key in node if '"' in key])
+        values: Iterable[Any] = node.values()
+    elif type(node) is list:
+        values = node
+    else:
+        values = (node,)
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            strings += 1
+            if '"' in value:
+                with_quotes.append(value)
+        elif kind is dict or kind is list:
+            strings += _count_strings(value, depth + 1, with_quotes)
+        elif kind is int and value.bit_length() > MAX_INTEGER_BITS:
+            raise TooLarge("An integer has more than 1,000 digits.")
+    return strings
 
 
 def _refuse_duplicate_keys(body: bytes) -> None:

@@ -1,0 +1,272 @@
+"""What a call to the service is, without any I/O: the request to send, the answer to read, and whether to try again.
+
+`sync` and `aio` move the bytes and keep the time; all that they must agree on is here, as functions of plain values:
+
+    call = service.score("math", rollouts, reference="42")
+    repeat: outcome = (post call.body(seconds left)), then sleep for call.wait(outcome, seconds left)
+    until that is None: reply = call.read(outcome)
+
+Scoring is pure, so a call may be sent again safely. It is sent again after HTTP 429 and 503 and when no answer came at
+all, always under the same `X-Request-ID` and never beyond the call's deadline. There is no hedging.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import ssl
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from rewardsvc.contract import MAX_DEADLINE_MS, Message, RewardInfo, Rollout, ScoreReply, ScoreRequest, Task, Text
+from rewardsvc.errors import ClientError, DeadlineExceeded, ServiceRefused, ServiceUnreachable
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT_S = 60.0
+CONNECT_S = 5.0
+"""One address may take so long to accept a connection: a dead replica must not eat the whole deadline."""
+KEEP_IDLE_S = 4.0
+"""A connection that was idle for longer is not used again: uvicorn closes its side after 5 seconds."""
+RETRIED_STATUSES = frozenset({429, 503})
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
+
+Chat = Sequence[Message | Mapping[str, Any]]
+Completions = Sequence[str | Chat | Rollout]
+T = TypeVar("T")
+
+
+class Answer(NamedTuple):
+    """The service, or something in front of it, answered. `retry_after` is the header as it came."""
+
+    status: int
+    body: bytes
+    retry_after: str | None
+
+
+Outcome = Answer | Exception
+"""What one try came to; an exception when no answer came."""
+
+
+class _ProblemDocument(msgspec.Struct):
+    """RFC 9457 with the members that our service adds; everything is optional, because a proxy may have written it."""
+
+    type: str = "about:blank"
+    title: str = ""
+    detail: str = ""
+    retryable: bool = False
+    retry_after_ms: float | None = None
+    errors: list[dict[str, str]] = []
+
+
+class _Catalogue(msgspec.Struct):
+    rewards: list[RewardInfo]
+
+
+_reply = msgspec.json.Decoder(ScoreReply)
+_entry = msgspec.json.Decoder(RewardInfo)
+_catalogue = msgspec.json.Decoder(_Catalogue)
+_problem = msgspec.json.Decoder(_ProblemDocument)
+
+
+class Service:
+    """Where the service is, who asks, and how long a call may take. Its methods are the clients' methods, sans I/O."""
+
+    def __init__(self, base_url: str, api_key: str | None, timeout: float) -> None:
+        """`timeout` in seconds. Raises ValueError for a URL, a key or a time that cannot work."""
+        url = urlsplit(base_url)
+        if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+            raise ValueError(f"{base_url!r} is not the address of a service: give http(s)://host[:port][/prefix].")
+        if not 0 < timeout < math.inf:
+            raise ValueError(f"A call must have a timeout of more than 0 seconds, not {timeout!r}.")
+        self.made_of = (base_url, api_key, timeout)
+        self.timeout = timeout
+        self.tls = url.scheme == "https"
+        self.host, self.port = url.hostname, url.port or (443 if self.tls else 80)
+        self.origin, self._prefix = f"{url.scheme}://{url.netloc}", url.path.rstrip("/")
+        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if api_key is not None:
+            self._headers["Authorization"] = f"Bearer {_header_value(api_key, 'API key')}"
+
+    def score(
+        self,
+        reward: str,
+        rollouts: Completions,
+        *,
+        reference: Any = None,
+        prompt: str | Chat = "",
+        task: Task | None = None,
+        params: Mapping[str, Any] | None = None,
+        deadline_ms: int | None = None,
+        request_id: str | None = None,
+    ) -> Call[ScoreReply]:
+        """The verdicts on one group, in the order of `rollouts`: strings, lists of chat messages or `Rollout`s.
+
+        `task` stands in for `prompt` and `reference`. The service answers within `deadline_ms`, finished or not; left
+        out, or later than the client's own timeout, it is what remains of that, less a margin. `request_id` is sent
+        with every try. Raises TypeError for what JSON cannot carry; shapes are checked by the service alone.
+        """
+        if isinstance(rollouts, str):
+            raise TypeError("`rollouts` is a list of completions; put a single one in a list.")
+        group = ScoreRequest(
+            task=_task(task, prompt, reference),
+            rollouts=[each if isinstance(each, Rollout) else Rollout(completion=cast(Text, each)) for each in rollouts],
+            params=dict(params or {}),
+        )
+
+        def body(left: float) -> bytes:
+            return _encode(msgspec.structs.replace(group, deadline_ms=told_deadline_ms(left, deadline_ms)))
+
+        headers = self._headers_of(request_id) | {"Content-Type": "application/json"}
+        return Call("POST", self._target(reward), headers, _reply.decode, body)
+
+    def rewards(self) -> Call[list[RewardInfo]]:
+        """Every reward of the service, the unavailable ones with the reason."""
+        return Call("GET", self._target(), self._headers_of(), lambda body: _catalogue.decode(body).rewards)
+
+    def reward(self, name: str) -> Call[RewardInfo]:
+        """One reward with its schemas, reasons and cases."""
+        return Call("GET", self._target(name), self._headers_of(), _entry.decode)
+
+    def ready(self) -> Call[bool]:
+        """True when the service takes work; False when it says no or does not answer."""
+        return Readiness("GET", f"{self._prefix}/readyz", self._headers_of(), lambda _: True)
+
+    def _target(self, reward: str | None = None) -> str:
+        return f"{self._prefix}/v1/rewards" + ("" if reward is None else f"/{quote(reward, safe='')}")
+
+    def _headers_of(self, request_id: str | None = None) -> dict[str, str]:
+        name = uuid.uuid4().hex if request_id is None else _header_value(request_id, "request id")
+        return self._headers | {"X-Request-ID": name}
+
+
+@dataclass
+class Call(Generic[T]):
+    """One question to the service through all its tries. `left` is what the deadline leaves at that moment, seconds."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    decode: Callable[[bytes], T]
+    body: Callable[[float], bytes | None] = lambda left: None
+    tries: int = 0
+
+    def wait(self, outcome: Outcome, left: float) -> float | None:
+        """Seconds to wait after the try that came to `outcome`, or None when that is the last word."""
+        self.tries += 1
+        return wait_before_retry(self.tries, outcome, left, self.headers["X-Request-ID"])
+
+    def read(self, outcome: Outcome) -> T:
+        """What the service said. Raises ServiceRefused, ServiceUnreachable or DeadlineExceeded."""
+        if not isinstance(outcome, Answer):
+            kind = DeadlineExceeded if isinstance(outcome, TimeoutError) else ServiceUnreachable
+            asked = f"{self.method} {self.target} (request {self.headers['X-Request-ID']})"
+            raise kind(f"No answer to {asked}: {outcome or type(outcome).__name__}") from outcome
+        if outcome.status != 200:
+            raise refusal(outcome)
+        try:
+            return self.decode(outcome.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            detail = f"{self.method} {self.target} was answered with something else than expected ({error})."
+            raise ServiceRefused(200, "unreadable-reply", detail) from error
+
+
+class Readiness(Call[bool]):
+    """A question whose answer may be no: 503 and silence mean not ready, at once and without an error."""
+
+    def wait(self, outcome: Outcome, left: float) -> float | None:
+        """An old keep-alive connection is the only reason to ask again."""
+        self.tries += 1
+        return None if isinstance(outcome, Answer) or self.tries > 1 else 0.0
+
+    def read(self, outcome: Outcome) -> bool:
+        """Raises ServiceRefused for any answer but 200 and 503."""
+        return isinstance(outcome, Answer) and outcome.status != 503 and super().read(outcome)
+
+
+def wait_before_retry(tries: int, outcome: Outcome, left: float, seed: str) -> float | None:
+    """Seconds to wait after try number `tries`, or None to give up: no need, no hope, or not enough of `left` seconds.
+
+    The first failure to get any answer is followed by a try at once: most likely the service had closed an old
+    keep-alive connection. Otherwise the wait doubles from `FIRST_WAIT_S` to `LONGEST_WAIT_S`, less up to half of it at
+    random by `seed`, and comes on top of what the service asked for: those sent away together return one by one.
+    """
+    answered = isinstance(outcome, Answer)
+    if answered and outcome.status not in RETRIED_STATUSES or isinstance(outcome, ssl.SSLCertVerificationError):
+        return None
+    if tries == 1 and not answered:
+        return 0.0
+    jitter = random.Random(f"{seed}/{tries}").random() / 2
+    back_off = min(FIRST_WAIT_S * 2.0 ** min(tries - 1, 16), LONGEST_WAIT_S) * (1 - jitter)
+    wait = back_off + (asked_wait(outcome) if answered else 0.0)
+    return wait if wait < left else None
+
+
+def told_deadline_ms(left: float, asked_ms: int | None) -> int:
+    """The deadline to tell the service, in milliseconds, when this side gives up in `left` seconds.
+
+    A twentieth, but at least 20 ms and at most a second, is kept back for the way to and fro, so that a partial reply
+    arrives in time. What the caller asked for is sent when it is earlier.
+    """
+    margin = min(max(left / 20, 0.02), 1.0)
+    ours = max(1, min(int((left - margin) * 1000), MAX_DEADLINE_MS))
+    return ours if asked_ms is None else min(asked_ms, ours)
+
+
+def asked_wait(answer: Answer) -> float:
+    """Seconds that the other side asked for: `retry_after_ms` in the problem, or else Retry-After in whole seconds.
+
+    Retry-After as a date is not read: it would compare two machines' clocks.
+    """
+    asked_ms = _problem_in(answer).retry_after_ms
+    if asked_ms is not None:
+        return max(asked_ms / 1000, 0.0)
+    header = (answer.retry_after or "").strip()
+    return float(header) if header.isascii() and header.isdigit() else 0.0
+
+
+def refusal(answer: Answer) -> ServiceRefused:
+    """The error for an answer that is not 200, whoever wrote it: our service, or a proxy that knows no RFC 9457."""
+    problem = _problem_in(answer)
+    return ServiceRefused(
+        answer.status,
+        problem.type.replace("#", "/").rpartition("/")[2],
+        problem.detail or problem.title,
+        retryable=problem.retryable or answer.status in RETRIED_STATUSES,
+        retry_after=asked_wait(answer) or None,
+        errors=[(place.get("pointer", ""), place.get("detail", "")) for place in problem.errors],
+    )
+
+
+def _problem_in(answer: Answer) -> _ProblemDocument:
+    try:
+        return _problem.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _ProblemDocument(detail=answer.body[:200].decode("utf-8", "replace"), title="No explanation was given.")
+
+
+def _task(task: Task | None, prompt: str | Chat, reference: Any) -> Task:
+    if task is None:
+        return Task(prompt=cast(Text, prompt), reference=reference)
+    if prompt != "" or reference is not None:
+        raise TypeError("Give either `task`, or `prompt` and `reference`.")
+    return task
+
+
+def _encode(request: ScoreRequest) -> bytes:
+    """The request as JSON. Half a surrogate pair goes out escaped, and the service says what it thinks of it."""
+    try:
+        return msgspec.json.encode(request)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(request)).encode()
+
+
+def _header_value(value: str, what: str) -> str:
+    if not value or not value.isascii() or not value.isprintable():
+        raise ValueError(f"The {what} must be printable ASCII, because it travels in a header.")
+    return value

@@ -1,0 +1,78 @@
+"""The process between the parent and one worker. It waits; that is all it does until something goes wrong.
+
+Because every worker has a minder of its own, a worker that kills its parent process hurts only itself, the front
+never signals a process id that may have been given to somebody else, and nothing survives: when the front hangs up
+the lifeline (or dies), the minder kills the worker and every descendant that it left behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rewardsvc.executors.wire import Exit, frame
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_CLEANUP_SECONDS = 2.0
+_CLEANUP_PAUSE = 0.002
+
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to kill this process when its parent ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def mind(work: Callable[[], None], lifeline: socket.socket) -> None:
+    """Forks a worker that runs `work`, waits for its end, and reports it on the lifeline. Returns when all is gone."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    minder = os.getpid()
+    worker = os.fork()
+    if worker == 0:
+        die_with_parent()
+        if os.getppid() == minder:
+            lifeline.close()
+            work()
+        os._exit(0)
+    status, peak_kb = _wait(worker, lifeline)
+    _clean_up()
+    try:
+        lifeline.sendall(frame(Exit(os.waitstatus_to_exitcode(status), peak_kb)))
+    except OSError:
+        return  # the front is gone; there is nobody left to tell
+
+
+def _wait(worker: int, lifeline: socket.socket) -> tuple[int, int]:
+    """(wait status, peak memory in KiB) of the worker, which is killed as soon as the lifeline is hung up."""
+    descriptor = os.pidfd_open(worker)
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.register(lifeline, select.POLLIN)
+    if all(ready != descriptor for ready, _ in poll.poll()):
+        os.kill(worker, signal.SIGKILL)
+    _, status, usage = os.wait4(worker, 0)
+    return status, usage.ru_maxrss
+
+
+def _clean_up() -> None:
+    """Kills what the worker left behind; as subreaper this process has become the parent of all of it."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    end = time.monotonic() + _CLEANUP_SECONDS
+    while time.monotonic() < end:
+        for child in children.read_text().split() if children.exists() else ():
+            os.kill(int(child), signal.SIGKILL)
+        try:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(_CLEANUP_PAUSE)
+        except ChildProcessError:
+            return

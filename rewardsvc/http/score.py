@@ -1,0 +1,104 @@
+"""`POST /v1/rewards/{name}`: bytes in, scheduler, bytes out; plain or one verdict per line.
+
+The endpoint is a bare ASGI application, not a framework function: nothing between the guard and the scheduler is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from rewardsvc import observe, strict_json
+from rewardsvc.contract import ScoreRequest
+from rewardsvc.http.guard import Exchange, exchange_of
+from rewardsvc.http.problem import JSON, send_body, wrong_shape
+from rewardsvc.scheduler import Scheduler
+
+NDJSON = "application/x-ndjson"
+_WATCH_SECONDS = 0.02
+_encode = msgspec.json.Encoder().encode
+
+
+def parse(body: bytes) -> ScoreRequest:
+    """A body as a request. Raises `NotJson`, `TooLarge` or `WrongShape`."""
+    document = strict_json.decode(body)
+    try:
+        return msgspec.convert(document, ScoreRequest)
+    except msgspec.ValidationError as error:
+        raise wrong_shape(error) from None
+
+
+class Score:
+    """Scores one group."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        name: str = scope["path_params"]["name"]
+        with observe.span("score", exchange.traceparent, reward=name):
+            request = parse(exchange.body)
+            exchange.body = b""
+            watch = _Watch(receive)
+            try:
+                if _wants_lines(scope):
+                    await self._stream(name, request, exchange, send)
+                else:
+                    reply = await self._scheduler.score(name, request, exchange.request_id, exchange.arrived_ns)
+                    await send_body(send, 200, _encode(reply), JSON)
+            except asyncio.CancelledError:
+                if not watch.gone:
+                    raise
+                observe.group_abandoned(name, exchange.request_id)
+            finally:
+                watch.stop()
+
+    async def _stream(self, name: str, request: ScoreRequest, exchange: Exchange, send: Send) -> None:
+        """One line per verdict as it is ready, then the group. A problem before the first line is still a problem."""
+        lines = self._scheduler.stream(name, request, exchange.request_id, exchange.arrived_ns)
+        started = False
+        try:
+            async for line in lines:
+                if not started:
+                    started = True
+                    head = [(b"content-type", NDJSON.encode())]
+                    await send({"type": "http.response.start", "status": 200, "headers": head})
+                await send({"type": "http.response.body", "body": _encode(line) + b"\n", "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            await lines.aclose()  # type: ignore[attr-defined]
+
+
+class _Watch:
+    """Cancels the running request when its client hangs up. Short requests are over before it starts to look."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.gone = False
+        self._request: asyncio.Task[Any] | None = asyncio.current_task()
+        self._looking: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_SECONDS, self._start)
+
+    def _start(self) -> None:
+        self._looking = asyncio.ensure_future(self._look())
+
+    async def _look(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        if self._request is not None:
+            self._request.cancel()
+
+    def stop(self) -> None:
+        """The request is over."""
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+
+def _wants_lines(scope: Scope) -> bool:
+    return any(name == b"accept" and NDJSON.encode() in value for name, value in scope["headers"])

@@ -1,0 +1,237 @@
+"""Every metric and every log event by name. No label and no log field ever holds text that a caller or a policy wrote.
+
+One log line and a handful of counter updates per group; per-verdict times go into plain lists of bucket counts, because
+sixteen locked histogram updates would cost more than judging sixteen short answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from rewardsvc.errors import SettingsFault
+
+REGISTRY = CollectorRegistry()
+_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class Buckets(Collector):
+    """A histogram by reward that is updated from one thread only: a list of counts per reward."""
+
+    def __init__(self, name: str, text: str, bounds: Sequence[float]) -> None:
+        self._name, self._text, self._bounds = name, text, bounds
+        self._counts: dict[str, list[int]] = {}
+        self._sums: dict[str, float] = {}
+        REGISTRY.register(self)
+
+    def observe(self, reward: str, values: Iterable[float]) -> None:
+        """Counts the values into their buckets."""
+        counts = self._counts.setdefault(reward, [0] * (len(self._bounds) + 1))
+        total = 0.0
+        for value in values:
+            counts[bisect_left(self._bounds, value)] += 1
+            total += value
+        self._sums[reward] = self._sums.get(reward, 0.0) + total
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """The family in the client library's own form."""
+        family = HistogramMetricFamily(self._name, self._text, labels=["reward"])
+        for reward, counts in list(self._counts.items()):
+            running, buckets = 0, []
+            for bound, count in zip([*map(str, self._bounds), "+Inf"], counts, strict=True):
+                running += count
+                buckets.append((bound, float(running)))
+            family.add_metric([reward], buckets, self._sums[reward])
+        yield family
+
+
+VERDICTS = Counter("rewardsvc_verdicts", "Verdicts sent.", ["reward", "status", "reason"], registry=REGISTRY)
+QUEUE_SECONDS = Buckets("rewardsvc_queue_seconds", "Time that a rollout waited for a worker.", _SECONDS)
+RUN_SECONDS = Buckets("rewardsvc_run_seconds", "Time that judging a rollout took.", _SECONDS)
+GROUP_SIZE = Buckets("rewardsvc_group_size", "Rollouts per group.", _SIZES)
+ALL_EQUAL = Counter(
+    "rewardsvc_all_equal_groups", "Groups whose scored rewards are all equal.", ["reward"], registry=REGISTRY
+)
+CACHE = Counter("rewardsvc_cache_lookups", "Cache lookups by outcome.", ["outcome"], registry=REGISTRY)
+WORKERS_ENDED = Counter("rewardsvc_workers_ended", "Workers that ended, and why.", ["kind", "why"], registry=REGISTRY)
+PARENT_DEATHS = Counter("rewardsvc_parent_deaths", "Times the parent of the workers died.", registry=REGISTRY)
+IN_FLIGHT = Gauge("rewardsvc_in_flight_groups", "Groups being scored.", registry=REGISTRY)
+REFUSED = Counter("rewardsvc_refused_requests", "Requests refused, by problem type.", ["problem"], registry=REGISTRY)
+ABANDONED = Counter("rewardsvc_abandoned_groups", "Groups whose caller went away.", registry=REGISTRY)
+
+_log: Any = structlog.get_logger()
+
+
+@lru_cache(maxsize=4096)
+def _verdict_counter(reward: str, status: str, reason: str) -> Counter:
+    return VERDICTS.labels(reward, status, reason)
+
+
+@lru_cache(maxsize=64)
+def _cache_counter(outcome: str) -> Counter:
+    return CACHE.labels(outcome)
+
+
+@lru_cache(maxsize=1024)
+def _all_equal_counter(reward: str) -> Counter:
+    return ALL_EQUAL.labels(reward)
+
+
+class Judged(Protocol):
+    """What this module needs to know of a verdict."""
+
+    status: Any
+    reason: str
+    timing: Any
+
+
+def configure_logging(level: str = "info") -> None:
+    """One JSON object per line on standard error."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _render(logger: Any, method: str, event: Any) -> bytes:
+    return msgspec.json.encode(event, enc_hook=str)
+
+
+def group_scored(
+    reward: str, request_id: str, verdicts: Sequence[Judged], all_equal: bool, milliseconds: float
+) -> None:
+    """A reply is on its way: all counters of the group and its one log line."""
+    outcomes: dict[tuple[str, str], int] = {}
+    for verdict in verdicts:
+        outcome = (verdict.status, verdict.reason)
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    for (status, reason), count in outcomes.items():
+        _verdict_counter(reward, status, reason).inc(count)
+    QUEUE_SECONDS.observe(reward, [verdict.timing.queue_ms / 1e3 for verdict in verdicts])
+    RUN_SECONDS.observe(reward, [verdict.timing.run_ms / 1e3 for verdict in verdicts])
+    GROUP_SIZE.observe(reward, (len(verdicts),))
+    if all_equal:
+        _all_equal_counter(reward).inc()
+    statuses: dict[str, int] = {}
+    for (status, _), count in outcomes.items():
+        statuses[status] = statuses.get(status, 0) + count
+    _log.info(
+        "group_scored", reward=reward, request_id=request_id, size=len(verdicts), statuses=statuses, ms=milliseconds
+    )
+
+
+def cache_looked_up(outcome: str, count: int) -> None:
+    """`hit`, `miss`, or `joined` (a twin was already under way)."""
+    if count:
+        _cache_counter(outcome).inc(count)
+
+
+def group_started() -> None:
+    """A group was admitted."""
+    IN_FLIGHT.inc()
+
+
+def group_ended() -> None:
+    """A group was answered or given up."""
+    IN_FLIGHT.dec()
+
+
+def group_abandoned(reward: str, request_id: str) -> None:
+    """The caller hung up before the reply."""
+    ABANDONED.inc()
+    _log.info("group_abandoned", reward=reward, request_id=request_id)
+
+
+def request_refused(problem: str, request_id: str) -> None:
+    """A problem document is on its way."""
+    REFUSED.labels(problem).inc()
+    _log.info("request_refused", problem=problem, request_id=request_id)
+
+
+def worker_ended(kind: str, why: str) -> None:
+    """`why` is exit, signal, parent_killed, item_limit, memory_limit, abandoned, recycled, garbage or closing."""
+    WORKERS_ENDED.labels(kind, why).inc()
+    if why not in ("recycled", "closing"):
+        _log.warning("worker_ended", kind=kind, why=why)
+
+
+def parent_died(why: str) -> None:
+    """The parent of the workers is being started again."""
+    PARENT_DEATHS.inc()
+    _log.error("parent_died", why=why)
+
+
+def reward_unavailable(reward: str, because: str) -> None:
+    """A reward failed its import or its self-test."""
+    _log.error("reward_unavailable", reward=reward, because=because)
+
+
+def started(address: str, rewards: int, seconds: float) -> None:
+    """The service is ready."""
+    _log.info("ready", address=address, rewards=rewards, seconds=seconds)
+
+
+def draining(groups: int) -> None:
+    """The service stops taking requests and finishes what it has."""
+    _log.info("draining", groups=groups)
+
+
+def failed(request_id: str, error: BaseException) -> None:
+    """A fault of ours; the message is left out because it may quote a request."""
+    _log.error("internal_error", request_id=request_id, error=type(error).__name__, exc_info=error)
+
+
+def exposition() -> bytes:
+    """Every metric in Prometheus's text format. Slow with many series: call it off the event loop."""
+    return generate_latest(REGISTRY)
+
+
+_tracer: Any = None
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+def span(name: str, traceparent: str | None = None, **attributes: Any) -> AbstractContextManager[Any]:
+    """An OpenTelemetry span, child of the caller's W3C `traceparent`; nothing when tracing is not configured."""
+    if _tracer is None:
+        return _NOTHING
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    context = TraceContextTextMapPropagator().extract({"traceparent": traceparent}) if traceparent else None
+    started: AbstractContextManager[Any] = _tracer.start_as_current_span(name, context=context, attributes=attributes)
+    return started
+
+
+def configure_tracing(endpoint: str | None) -> None:
+    """Sends spans to an OTLP/HTTP collector. Raises `SettingsFault` naming the extra when it is not installed."""
+    global _tracer
+    if endpoint is None:
+        return
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise SettingsFault("REWARDSVC_OTLP_ENDPOINT needs `pip install rewardsvc[otel]`") from error
+    provider = TracerProvider(resource=Resource.create({"service.name": "rewardsvc"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    _tracer = provider.get_tracer("rewardsvc")

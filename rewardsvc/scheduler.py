@@ -1,0 +1,438 @@
+"""The heart: one group in, its verdicts out, before the deadline. There are no HTTP types in here.
+
+    admit → look in the cache, join a twin in flight → hand flights to an executor → collect → order
+
+A group waits for flights; a flight may have several groups waiting for it. Whatever happens to a flight, each group
+that waits for it is told once; whatever happens to a group (deadline, caller gone), it lets go of its flights, and an
+executor stops work that nobody waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from msgspec import Raw
+
+from rewardsvc import observe, selftest
+from rewardsvc.cache import Cache, Context, context_hash
+from rewardsvc.cache import key as cache_key
+from rewardsvc.contract import (
+    MAX_TEXT_BYTES,
+    GroupSummary,
+    RewardInfo,
+    Rollout,
+    ScoreReply,
+    ScoreRequest,
+    StreamEnd,
+    Verdict,
+    summarise,
+    text_of,
+    unique_ids,
+)
+from rewardsvc.errors import Draining, NotFound, Overloaded, Problem, RewardUnavailable, TooLarge, WrongShape
+from rewardsvc.executors.cpu import CpuPool
+from rewardsvc.executors.io import IoPool
+from rewardsvc.executors.link import Parent
+from rewardsvc.executors.wire import Bootstrap, encode, encode_stable, now_ns
+from rewardsvc.executors.work import Flight, Job
+
+_SELF_TEST_MS = 60_000
+_copy = msgspec.structs.replace
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one scheduler may use. `environment` is for the processes that run rewards."""
+
+    workers: int
+    cache_bytes: int
+    max_groups: int
+    recycle_items: int = 20_000
+    recycle_mb: int = 512
+    quiet_workers: bool = True
+    reward_files: tuple[str, ...] = ()
+    required_rewards: tuple[str, ...] = ()
+    environment: dict[str, str] | None = None
+
+
+class Group:
+    """One group under way: its verdicts so far and the flights it still waits for."""
+
+    def __init__(self, info: RewardInfo, ids: list[str]) -> None:
+        self.info = info
+        self.ids = ids
+        self.verdicts: list[Verdict | None] = [None] * len(ids)
+        self.seats: dict[Flight, list[int]] = {}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.on_verdict: Callable[[Verdict], None] | None = None
+
+    def settle(self, position: int, verdict: Verdict) -> None:
+        """The verdict on one rollout."""
+        verdict.id = self.ids[position]
+        if verdict.reward is None and not verdict.parts:
+            verdict.parts = dict.fromkeys(self.info.parts)
+        self.verdicts[position] = verdict
+        if self.on_verdict is not None:
+            self.on_verdict(verdict)
+
+    def wait_for(self, flight: Flight, positions: list[int]) -> None:
+        """These rollouts get their verdicts from this flight."""
+        if flight in self.seats:
+            self.seats[flight] += positions
+        else:
+            self.seats[flight] = positions
+            flight.waiters.append(self)
+
+    def take(self, flight: Flight, verdicts: Sequence[Verdict]) -> None:
+        """A flight has landed: one verdict per position, or one for all positions of identical rollouts."""
+        positions = self.seats.pop(flight)
+        shared = len(flight.waiters) > 1 or len(positions) != len(verdicts)
+        for order, position in enumerate(positions):
+            verdict = verdicts[order if len(verdicts) == len(positions) else 0]
+            self.settle(position, _copy(verdict) if shared else verdict)
+        self.close_if_complete()
+
+    def close_if_complete(self) -> None:
+        """Wakes whoever waits when nothing is missing."""
+        if not self.seats and not self.done.done():
+            self.done.set_result(None)
+
+    def refuse(self, flight: Flight, problem: Problem) -> None:
+        """The request is a mistake of the caller."""
+        self.seats.pop(flight, None)
+        self.leave()
+        if not self.done.done():
+            self.done.set_exception(problem)
+
+    def expire(self) -> None:
+        """The deadline: what is missing is a timeout, and nothing is waited for any more."""
+        self.leave()
+        for position, verdict in enumerate(self.verdicts):
+            if verdict is None:
+                self.settle(position, Verdict.not_scored("timeout", "deadline"))
+        self.close_if_complete()
+
+    def leave(self) -> None:
+        """Lets go of all flights."""
+        for flight in self.seats:
+            flight.waiters.remove(self)
+        self.seats.clear()
+
+    def finished(self) -> list[Verdict]:
+        """The verdicts in the order of the rollouts."""
+        return [verdict for verdict in self.verdicts if verdict is not None]
+
+
+class Scheduler:
+    """Knows the rewards, owns the executors, and scores groups.
+
+    Use as an async context manager, or `launch` early, then `start` and `close`.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.catalogue: dict[str, RewardInfo] = {}
+        self.draining = False
+        self.under_way = 0
+        bootstrap = Bootstrap(
+            list(limits.reward_files), {}, limits.quiet_workers, limits.recycle_items, limits.recycle_mb
+        )
+        self.parent = Parent(bootstrap, dict(os.environ) if limits.environment is None else limits.environment)
+        self.cpu = CpuPool(self.parent, limits.workers)
+        self.io = IoPool(self.parent)
+        self._cache = Cache(limits.cache_bytes)
+        self._flights: dict[bytes, Flight] = {}
+        self._tested: set[str] = set()
+        self._faults: dict[str, str] = {}
+        self._idle = asyncio.Event()
+        self._self_test: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._testing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Scheduler:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def launch(self) -> None:
+        """Starts the parent process; its imports then run beside the caller's."""
+        self.parent.launch()
+
+    async def start(self, wait: bool = True) -> None:
+        """Connects to the parent; with `wait`, returns when every reward has been imported and tested."""
+        self.parent.on_catalogue = self._catalogue_arrived
+        self.parent.attach()
+        if wait:
+            await self._self_test
+
+    def _catalogue_arrived(self, rewards: list[RewardInfo]) -> None:
+        """The parent is up, for the first time or again."""
+        self.catalogue = {info.name: info for info in rewards}
+        self.cpu.refill()
+        if any(info.resources.kind == "io" for info in rewards):
+            self.io.refill()
+        for info in rewards:
+            if info.name in self._faults:
+                self._withdraw(info, self._faults[info.name])
+            elif not info.available:
+                observe.reward_unavailable(info.name, info.unavailable_because or "")
+        untested = [info for info in rewards if info.available and info.name not in self._tested]
+        self._testing = asyncio.ensure_future(self._test_all(untested))
+
+    async def _test_all(self, rewards: list[RewardInfo]) -> None:
+        await asyncio.gather(*(self._test(info) for info in rewards))
+        if not self._self_test.done():
+            self._self_test.set_result(None)
+
+    async def _test(self, info: RewardInfo) -> None:
+        """Runs a reward's cases through the real executor; one that breaks its promise makes it unavailable."""
+        fault = await self.fault_of(info)
+        if fault:
+            self._faults[info.name] = f"its self-test failed: {fault}"
+            self._withdraw(info, self._faults[info.name])
+        self._tested.add(info.name)
+
+    @staticmethod
+    def _withdraw(info: RewardInfo, because: str) -> None:
+        info.available, info.unavailable_because = False, because
+        observe.reward_unavailable(info.name, because)
+
+    async def fault_of(self, info: RewardInfo) -> str | None:
+        """The first case of a reward that does not get the verdict it promises."""
+        groups = [self._admit(info, selftest.request_of(case), cached=False) for case in info.cases]
+        for case, group in zip(info.cases, groups, strict=True):
+            timer = asyncio.get_running_loop().call_later(_SELF_TEST_MS / 1e3, group.expire)
+            try:
+                await group.done
+            except Problem as problem:
+                return f"{case.kind} case {case.why or case.rollouts[:1]!r}: refused with {problem.errors}"
+            finally:
+                timer.cancel()
+            fault = selftest.fault_of(case, group.finished())
+            if fault:
+                return fault
+        return None
+
+    def not_ready_because(self) -> list[str]:
+        """Why the service should get no requests now; empty when it is ready."""
+        reasons = ["the service is draining"] if self.draining else []
+        if not self.parent.ready:
+            reasons.append("the parent of the workers is starting")
+        elif not self.cpu.ready:
+            reasons.append("no worker has started yet")
+        for name, info in self.catalogue.items():
+            if info.available and name not in self._tested:
+                reasons.append(f"the self-test of {name} is running")
+        for name in self.limits.required_rewards:
+            known = self.catalogue.get(name)
+            if self.catalogue and (known is None or not known.available):
+                because = known.unavailable_because if known else "it is not installed"
+                reasons.append(f"the required reward {name} is unavailable: {because}")
+        return reasons
+
+    def refuse_if_full(self) -> None:
+        """Raises `Overloaded` or `Draining` when no further group can be taken, whatever it is."""
+        if self.draining:
+            raise Draining("The service is shutting down; send the group to another instance.", retry_after_ms=1000)
+        if self.under_way >= self.limits.max_groups:
+            raise self._overloaded("As many groups as the service takes are under way.")
+
+    def _overloaded(self, detail: str) -> Overloaded:
+        return Overloaded(detail, retry_after_ms=max(100, int(self.cpu.expected_wait() * 500)))
+
+    async def score(self, name: str, request: ScoreRequest, request_id: str, arrived_ns: int) -> ScoreReply:
+        """Verdicts in the order of the rollouts, at the latest `request.deadline_ms` after `arrived_ns`.
+
+        `arrived_ns` is on the monotonic clock. Raises a `Problem` when the request cannot be taken at all.
+        """
+        group = self._enter(name, request, arrived_ns)
+        timer = self._expire_later(group, request, arrived_ns)
+        try:
+            await group.done
+            verdicts = group.finished()
+            summary = self._report(group, verdicts, request_id, arrived_ns)
+            return ScoreReply(request_id, group.info.name, group.info.version, verdicts, summary)
+        finally:
+            timer.cancel()
+            self._exit(group)
+
+    async def stream(
+        self, name: str, request: ScoreRequest, request_id: str, arrived_ns: int
+    ) -> AsyncIterator[Verdict | StreamEnd]:
+        """The same verdicts, each as soon as it is there, and then the summary of the group."""
+        group = self._enter(name, request, arrived_ns)
+        timer = self._expire_later(group, request, arrived_ns)
+        arrived: asyncio.Queue[Verdict | None] = asyncio.Queue()
+        for verdict in group.finished():
+            arrived.put_nowait(verdict)
+        group.on_verdict = arrived.put_nowait
+        group.done.add_done_callback(lambda _: arrived.put_nowait(None))
+        try:
+            while (verdict := await arrived.get()) is not None:
+                yield verdict
+            await group.done
+            summary = self._report(group, group.finished(), request_id, arrived_ns)
+            yield StreamEnd(request_id, group.info.name, group.info.version, summary)
+        finally:
+            timer.cancel()
+            self._exit(group)
+
+    def _enter(self, name: str, request: ScoreRequest, arrived_ns: int) -> Group:
+        self.refuse_if_full()
+        info = self._info(name)
+        wait = (self.cpu if info.resources.kind == "cpu" else self.io).expected_wait()
+        if wait > request.deadline_ms / 1e3:
+            raise self._overloaded(f"The work that waits already takes about {wait:.1f} s, longer than the deadline.")
+        group = self._admit(info, request, arrived_ns)
+        self.under_way += 1
+        observe.group_started()
+        return group
+
+    def _exit(self, group: Group) -> None:
+        group.leave()
+        self.under_way -= 1
+        observe.group_ended()
+        if not self.under_way:
+            self._idle.set()
+
+    def _info(self, name: str) -> RewardInfo:
+        info = self.catalogue.get(name)
+        if info is None:
+            if not self.catalogue:
+                raise Draining("The service is still starting.", retry_after_ms=1000)
+            raise NotFound(f"There is no reward {name[:64]!r}; GET /v1/rewards lists those there are.")
+        if not info.available:
+            raise RewardUnavailable(f"The reward {name!r} is unavailable: {info.unavailable_because}")
+        if name not in self._tested:
+            raise Draining(f"The self-test of {name!r} is still running.", retry_after_ms=1000)
+        return info
+
+    def _expire_later(self, group: Group, request: ScoreRequest, arrived_ns: int) -> asyncio.TimerHandle:
+        left = request.deadline_ms / 1e3 - (now_ns() - arrived_ns) / 1e9
+        return asyncio.get_running_loop().call_later(max(0.0, left), group.expire)
+
+    def _report(self, group: Group, verdicts: list[Verdict], request_id: str, arrived_ns: int) -> GroupSummary:
+        summary = summarise(verdicts)
+        milliseconds = round((now_ns() - arrived_ns) / 1e6, 3)
+        observe.group_scored(group.info.name, request_id, verdicts, summary.all_equal, milliseconds)
+        return summary
+
+    def _admit(
+        self, info: RewardInfo, request: ScoreRequest, arrived_ns: int | None = None, cached: bool = True
+    ) -> Group:
+        """A group whose flights are on their way. Raises `WrongShape` or `TooLarge`."""
+        ids = _ids(request.rollouts)
+        task, params = encode_stable(request.task), encode_stable(request.params)
+        if is_too_long(text_of(request.task.prompt) or ""):
+            raise TooLarge("The prompt is longer than 1 MiB.", [("/task/prompt", "at most 1 MiB in UTF-8")])
+        group = Group(info, ids)
+        context = context_hash(info.name, info.version, task, params) if info.deterministic and cached else None
+        if info.per_group:
+            fresh = self._seat_group(group, request.rollouts, context)
+        else:
+            fresh = self._seat_rollouts(group, request.rollouts, context)
+        if fresh:
+            start = now_ns() if arrived_ns is None else arrived_ns
+            job = Job(info, Raw(task), Raw(params), start, start + request.deadline_ms * 1_000_000, fresh)
+            (self.cpu if info.resources.kind == "cpu" else self.io).submit(job)
+        group.close_if_complete()
+        return group
+
+    def _seat_group(self, group: Group, rollouts: list[Rollout], context: Context | None) -> deque[Flight]:
+        """A reward that compares rollouts judges the whole group at once, or none of it."""
+        faults = [_unusable(rollout) for rollout in rollouts]
+        if any(faults):
+            for position, fault in enumerate(faults):
+                group.settle(position, Verdict.not_scored("bad_item", fault or "bad_item_in_group"))
+            return deque()
+        items = [(name, Raw(_payload(rollout))) for name, rollout in zip(group.ids, rollouts, strict=True)]
+        key = cache_key(context, encode(items)) if context is not None else None
+        return self._seat(group, key, items, list(range(len(items))))
+
+    def _seat_rollouts(self, group: Group, rollouts: list[Rollout], context: Context | None) -> deque[Flight]:
+        """Each rollout for itself; identical ones share a flight when the reward is deterministic."""
+        if not rollouts:
+            return self._seat(group, None, [], [])
+        fresh: deque[Flight] = deque()
+        for position, rollout in enumerate(rollouts):
+            fault = _unusable(rollout)
+            if fault:
+                group.settle(position, Verdict.not_scored("bad_item", fault))
+                continue
+            payload = _payload(rollout)
+            key = cache_key(context, payload) if context is not None else None
+            fresh += self._seat(group, key, [(group.ids[position], Raw(payload))], [position])
+        return fresh
+
+    def _seat(
+        self, group: Group, key: bytes | None, items: list[tuple[str, Raw]], positions: list[int]
+    ) -> Sequence[Flight]:
+        """Finds the verdicts on `items` in the cache or a flight for them; a flight that is new is returned."""
+        known = self._cache.get(key) if key is not None else None
+        if known is not None:
+            for position, verdict in zip(positions, known, strict=True):
+                group.settle(position, verdict)
+            return ()
+        flight = self._flights.get(key) if key is not None else None
+        if flight is not None:
+            group.wait_for(flight, positions)
+            return ()
+        flight = Flight(key, items, self._landed)
+        if key is not None:
+            self._flights[key] = flight
+        group.wait_for(flight, positions)
+        return (flight,)
+
+    def _landed(self, flight: Flight) -> None:
+        if flight.key is None:
+            return
+        del self._flights[flight.key]
+        if flight.verdicts:
+            self._cache.put(flight.key, flight.verdicts)
+
+    async def drain(self, seconds: float) -> None:
+        """Takes no further group and waits for those under way, at most so long."""
+        self.draining = True
+        observe.draining(self.under_way)
+        if self.under_way:
+            self._idle.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
+
+    def close(self) -> None:
+        """Ends every process that belongs to this scheduler."""
+        self.parent.close()
+        self.cpu.close()
+        self.io.close()
+
+
+def _ids(rollouts: list[Rollout]) -> list[str]:
+    try:
+        return unique_ids(rollouts)
+    except ValueError as error:
+        raise WrongShape("Two rollouts have the same id.", [(str(error), "this id occurs before")]) from None
+
+
+def _payload(rollout: Rollout) -> bytes:
+    """What a verdict may depend on, as the worker's `Sample`; the id is not part of it."""
+    return encode_stable((rollout.completion, rollout.reference, rollout.metadata))
+
+
+def _unusable(rollout: Rollout) -> str | None:
+    """Why a rollout cannot be judged by any reward, as a reason slug."""
+    text = text_of(rollout.completion)
+    if text is None:
+        return "no_assistant_turn"
+    return "too_long" if is_too_long(text) else None
+
+
+def is_too_long(text: str) -> bool:
+    """Whether a text has more than 1 MiB in UTF-8."""
+    return len(text) > MAX_TEXT_BYTES // 4 and len(text.encode()) > MAX_TEXT_BYTES

@@ -1,0 +1,107 @@
+"""The only reader of the environment: every setting of the service, with its default and what it is for.
+
+Each field is read from `REWARDSVC_<NAME>`; command-line flags override it. `rewardsvc config` prints what is in force.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from rewardsvc.errors import SettingsFault
+
+PREFIX = "REWARDSVC_"
+_HASHED = "sha256:"
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """How one service runs. Sizes are in the unit that the name ends in, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback only with a key.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Accepted keys, separated by commas; each as it is or as `sha256:` and its hex digest.",
+    )
+    insecure: bool = Field(False, description="Listen beyond loopback without a key.")
+
+    workers: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Warm cpu workers.")
+    reward_files: Names = Field((), description="Python files with a reward each, separated by commas.")
+    required_rewards: Names = Field((), description="Rewards without which the service is not ready.")
+    recycle_items: int = Field(20_000, ge=1, description="A worker is replaced after so many items.")
+    recycle_mb: int = Field(512, ge=1, description="A worker is replaced after growing by so much.")
+    worker_output: Literal["discard", "show"] = Field(
+        "discard", description="What becomes of text that a reward's code prints; it may quote rollouts."
+    )
+
+    cache_mb: int = Field(128, ge=0, description="Memory for finished verdicts.")
+    max_body_mb: int = Field(32, ge=1, description="Largest body, also after inflation.")
+    max_groups: int = Field(4_096, ge=1, description="Groups under way at once; more are refused with 503.")
+    max_waiting_mb: int = Field(512, ge=1, description="Bodies held in memory at once; more are refused with 503.")
+
+    header_seconds: float = Field(10.0, gt=0, description="Time that a client has to send its request's head.")
+    body_seconds: float = Field(30.0, gt=0, description="Time that a client has to send the body.")
+    reply_seconds: float = Field(30.0, gt=0, description="Time that a client has to take the reply.")
+    keep_alive_seconds: int = Field(75, ge=0, description="How long an idle connection is kept.")
+    drain_seconds: float = Field(30.0, ge=0, description="Time for groups under way after SIGTERM.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP address for traces; none are made without it.")
+
+    @field_validator("reward_files", "required_rewards", mode="before")
+    @classmethod
+    def _split(cls, value: str | tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    def key_hashes(self) -> tuple[bytes, ...]:
+        """SHA-256 digests of the accepted keys. Raises `SettingsFault` for a digest that is none."""
+        keys = [key.strip() for key in self.api_keys.get_secret_value().split(",")]
+        return tuple(_digest(key) for key in keys if key)
+
+    def refuse_if_exposed(self) -> None:
+        """Raises `SettingsFault` when the service would listen beyond loopback without a key."""
+        if self.insecure or self.key_hashes() or _is_loopback(self.host):
+            return
+        raise SettingsFault(
+            f"Refusing to listen on {self.host} without a key: whoever reaches this machine could use the service.\n"
+            "Set REWARDSVC_API_KEYS, listen on 127.0.0.1, or say --insecure if the network is trusted."
+        )
+
+    def absolute_reward_files(self) -> list[str]:
+        """The named files as absolute paths, so that they mean the same in every process."""
+        return [str(Path(file).resolve()) for file in self.reward_files]
+
+
+def _digest(key: str) -> bytes:
+    if not key.startswith(_HASHED):
+        return sha256(key.encode()).digest()
+    try:
+        digest = bytes.fromhex(key.removeprefix(_HASHED))
+    except ValueError:
+        digest = b""
+    if len(digest) != sha256().digest_size:
+        raise SettingsFault("REWARDSVC_API_KEYS: after `sha256:` there must be 64 hexadecimal digits")
+    return digest
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment for processes that run rewards: this one without the service's own secrets."""
+    return {name: value for name, value in os.environ.items() if name != f"{PREFIX}API_KEYS"}
