@@ -6,9 +6,11 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+
 @app.callback()
 def main() -> None:
     """x"""
+
 
 @app.command()
 def serve(host: str = "127.0.0.1", port: int = 8000, insecure: bool = False) -> None:

@@ -1,19 +1,19 @@
 """Every error that rewardsvc raises, as one tree. Nothing else lives here, and this module imports nothing of ours.
 
-    RewardsvcError
-    ├── NotScored                 a rollout gets no number: becomes a verdict, never an HTTP error
-    │   ├── BadReference · BadItem · Timeout · ResourceLimit · Crashed
-    │   └── PluginError · SandboxError · JudgeError · Unavailable
-    ├── Problem                   a request is refused: becomes application/problem+json (RFC 9457)
-    │   ├── NotJson 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · MethodNotAllowed 405
-    │   ├── RewardUnavailable 409 · TooLarge 413 · UnsupportedMediaType 415 · WrongShape 422
-    │   └── RequestTimeout 408 · Internal 500 · Overloaded 503 · Draining 503
-    ├── RewardFault               a reward class or file cannot be offered; the message says what to change
-    ├── SettingsFault             the service refuses to start with these settings
-    └── ClientError               seen by callers of `rewardsvc.client`
-        ├── ServiceRefused        the service answered with a problem (its fields are attributes)
-        ├── ServiceUnreachable    no answer at all, after the retries that the deadline allowed
-        └── DeadlineExceeded      the total deadline of the call has passed
+RewardsvcError
+├── NotScored                 a rollout gets no number: becomes a verdict, never an HTTP error
+│   ├── BadReference · BadItem · Timeout · ResourceLimit · Crashed
+│   └── PluginError · SandboxError · JudgeError · Unavailable
+├── Problem                   a request is refused: becomes application/problem+json (RFC 9457)
+│   ├── NotJson 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · MethodNotAllowed 405
+│   ├── RewardUnavailable 409 · TooLarge 413 · UnsupportedMediaType 415 · WrongShape 422
+│   └── RequestTimeout 408 · Internal 500 · Overloaded 503 · Draining 503
+├── RewardFault               a reward class or file cannot be offered; the message says what to change
+├── SettingsFault             the service refuses to start with these settings
+└── ClientError               seen by callers of `rewardsvc.client`
+    ├── ServiceRefused        the service answered with a problem (its fields are attributes)
+    ├── ServiceUnreachable    no answer at all, after the retries that the deadline allowed
+    └── DeadlineExceeded      the total deadline of the call has passed
 """
 
 from __future__ import annotations

@@ -37,6 +37,12 @@ class Span(NamedTuple):
         """The same piece, counted from `offset` characters further left."""
         return self._replace(start=self.start + offset, end=self.end + offset)
 
+    def trimmed(self) -> Span:
+        """The same piece without white space around it."""
+        start = self.start + len(self.text) - len(self.text.lstrip())
+        text = self.text.strip()
+        return Span(text, start, start + len(text), self.method)
+
 
 class FencedBlock(NamedTuple):
     """A fenced code block. `start` and `end` enclose its lines, without the fences.
@@ -89,9 +95,9 @@ def _box_places(text: str) -> list[tuple[int, int]]:
     waiting: list[tuple[int, int]] = []
     depth = 0
     starts = [box.end() for box in _BOX.finditer(structure)]
-    for start, following in pairwise([*starts, len(structure)]):
+    for start, following in pairwise([*starts, len(structure) + 1]):
         waiting.append((start, depth))
-        depth = _close_boxes(structure[start:following], start, depth + 1, waiting, places)
+        depth = _close_boxes(structure[start : following - 1], start, depth + 1, waiting, places)
     return places
 
 
@@ -196,15 +202,18 @@ def final_answer(text: str, styles: Sequence[Style] = STYLES) -> Span | None:
 
 def _last_boxed(text: str) -> Span | None:
     places = _box_places(text)
-    return _trimmed(text, *places[-1], "boxed") if places else None
+    if not places:
+        return None
+    start, end = places[-1]
+    return Span(text[start:end], start, end, "boxed").trimmed()
 
 
 def _last_tagged(text: str) -> Span | None:
     spans = tagged(text, "answer")
-    return _trimmed(text, spans[-1].start, spans[-1].end, "tag") if spans else None
+    return spans[-1].trimmed() if spans else None
 
 
-_HASH = re.compile(r"^[ \t]*+####(?!#)[^\n]*+", re.MULTILINE)
+_HASH = re.compile(r"^[ \t]*+####(?!#)([^\n]*+)", re.MULTILINE)
 
 # The look-ahead only saves time: most lines and clauses begin with something else.
 _LABEL = re.compile(
@@ -221,7 +230,7 @@ def _last_hash(text: str) -> Span | None:
     line = _last(_HASH.finditer(text)) if "####" in text else None
     if line is None or _last_label(text[line.end() :]) is not None:
         return None
-    return _trimmed(text, text.index("####", line.start()) + 4, line.end(), "hash")
+    return Span(line[1], line.start(1), line.end(1), "hash").trimmed()
 
 
 def _last_line(text: str) -> Span | None:
@@ -229,7 +238,7 @@ def _last_line(text: str) -> Span | None:
     line = _LINE.match(text, label.end()) if label else None
     if label is None or line is None:
         return None
-    answer = _trimmed(text, line.start(1), line.end(1), "line")
+    answer = Span(line[1], line.start(1), line.end(1), "line").trimmed()
     return _without_bold(_without_hope(answer), label[0])
 
 
@@ -239,13 +248,6 @@ def _last_label(text: str) -> re.Match[str] | None:
 
 def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
     return next(iter(deque(matches, maxlen=1)), None)
-
-
-def _trimmed(text: str, start: int, end: int, method: str) -> Span:
-    piece = text[start:end]
-    start += len(piece) - len(piece.lstrip())
-    piece = piece.strip()
-    return Span(piece, start, start + len(piece), method)
 
 
 def _without_hope(answer: Span) -> Span:
@@ -265,7 +267,7 @@ def _without_bold(answer: Span, label: str) -> Span:
         if text.endswith(mark) and (opened or mark in label):
             inside = text.removeprefix(mark).removesuffix(mark)
             start = answer.start + len(mark) * opened
-            return _trimmed(inside, 0, len(inside), answer.method).moved(start)
+            return Span(inside, start, start + len(inside), answer.method).trimmed()
     return answer
 
 

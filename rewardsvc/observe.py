@@ -1,21 +1,22 @@
 """Every metric and every log event by name. No label and no log field ever holds text that a caller or a policy wrote.
 
-One log line and a handful of counter updates per group; per-verdict times go into plain lists of bucket counts, because
-sixteen locked histogram updates would cost more than judging sixteen short answers.
+One log line and a handful of counter updates per group. Both are on the way of every group, hence two small pieces of
+our own: times per verdict go into plain lists of bucket counts, because sixteen locked histogram updates would cost
+more than judging sixteen short answers, and a log line is one JSON object written in one call.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
+import traceback
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -71,7 +72,9 @@ IN_FLIGHT = Gauge("rewardsvc_in_flight_groups", "Groups being scored.", registry
 REFUSED = Counter("rewardsvc_refused_requests", "Requests refused, by problem type.", ["problem"], registry=REGISTRY)
 ABANDONED = Counter("rewardsvc_abandoned_groups", "Groups whose caller went away.", registry=REGISTRY)
 
-_log: Any = structlog.get_logger()
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+_threshold = _LEVELS["warning"]
 
 
 @lru_cache(maxsize=4096)
@@ -94,26 +97,20 @@ class Judged(Protocol):
 
     status: Any
     reason: str
+    cached: bool
     timing: Any
 
 
 def configure_logging(level: str = "info") -> None:
-    """One JSON object per line on standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
-        cache_logger_on_first_use=True,
-    )
+    """Events of at least this level become one JSON object per line on standard error (before: warnings only)."""
+    global _threshold
+    _threshold = _LEVELS[level]
 
 
-def _render(logger: Any, method: str, event: Any) -> bytes:
-    return msgspec.json.encode(event, enc_hook=str)
+def _log(level: str, event: str, **fields: Any) -> None:
+    if _LEVELS[level] >= _threshold:
+        line = {"time": datetime.now(UTC).isoformat(), "level": level, "event": event, **fields}
+        sys.stderr.write(_encode(line).decode() + "\n")
 
 
 def group_scored(
@@ -121,28 +118,35 @@ def group_scored(
 ) -> None:
     """A reply is on its way: all counters of the group and its one log line."""
     outcomes: dict[tuple[str, str], int] = {}
+    statuses: dict[str, int] = {}
     for verdict in verdicts:
         outcome = (verdict.status, verdict.reason)
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        statuses[verdict.status] = statuses.get(verdict.status, 0) + 1
     for (status, reason), count in outcomes.items():
         _verdict_counter(reward, status, reason).inc(count)
-    QUEUE_SECONDS.observe(reward, [verdict.timing.queue_ms / 1e3 for verdict in verdicts])
-    RUN_SECONDS.observe(reward, [verdict.timing.run_ms / 1e3 for verdict in verdicts])
+    timings = [verdict.timing for verdict in verdicts if not verdict.cached]
+    QUEUE_SECONDS.observe(reward, [timing.queue_ms / 1e3 for timing in timings])
+    RUN_SECONDS.observe(reward, [timing.run_ms / 1e3 for timing in timings])
     GROUP_SIZE.observe(reward, (len(verdicts),))
     if all_equal:
         _all_equal_counter(reward).inc()
-    statuses: dict[str, int] = {}
-    for (status, _), count in outcomes.items():
-        statuses[status] = statuses.get(status, 0) + count
-    _log.info(
-        "group_scored", reward=reward, request_id=request_id, size=len(verdicts), statuses=statuses, ms=milliseconds
+    _log(
+        "info",
+        "group_scored",
+        reward=reward,
+        request_id=request_id,
+        size=len(verdicts),
+        statuses=statuses,
+        ms=milliseconds,
     )
 
 
-def cache_looked_up(outcome: str, count: int) -> None:
-    """`hit`, `miss`, or `joined` (a twin was already under way)."""
-    if count:
-        _cache_counter(outcome).inc(count)
+def cache_looked_up(hits: int, joined: int, misses: int) -> None:
+    """Rollouts found in the cache, found as a twin under way, or new."""
+    for outcome, count in (("hit", hits), ("joined", joined), ("miss", misses)):
+        if count:
+            _cache_counter(outcome).inc(count)
 
 
 def group_started() -> None:
@@ -158,46 +162,52 @@ def group_ended() -> None:
 def group_abandoned(reward: str, request_id: str) -> None:
     """The caller hung up before the reply."""
     ABANDONED.inc()
-    _log.info("group_abandoned", reward=reward, request_id=request_id)
+    _log("info", "group_abandoned", reward=reward, request_id=request_id)
 
 
 def request_refused(problem: str, request_id: str) -> None:
     """A problem document is on its way."""
     REFUSED.labels(problem).inc()
-    _log.info("request_refused", problem=problem, request_id=request_id)
+    _log("info", "request_refused", problem=problem, request_id=request_id)
 
 
 def worker_ended(kind: str, why: str) -> None:
     """`why` is exit, signal, parent_killed, item_limit, memory_limit, abandoned, recycled, garbage or closing."""
     WORKERS_ENDED.labels(kind, why).inc()
     if why not in ("recycled", "closing"):
-        _log.warning("worker_ended", kind=kind, why=why)
+        _log("warning", "worker_ended", kind=kind, why=why)
 
 
 def parent_died(why: str) -> None:
     """The parent of the workers is being started again."""
     PARENT_DEATHS.inc()
-    _log.error("parent_died", why=why)
+    _log("error", "parent_died", why=why)
 
 
 def reward_unavailable(reward: str, because: str) -> None:
     """A reward failed its import or its self-test."""
-    _log.error("reward_unavailable", reward=reward, because=because)
+    _log("error", "reward_unavailable", reward=reward, because=because)
 
 
 def started(address: str, rewards: int, seconds: float) -> None:
     """The service is ready."""
-    _log.info("ready", address=address, rewards=rewards, seconds=seconds)
+    _log("info", "ready", address=address, rewards=rewards, seconds=seconds)
 
 
 def draining(groups: int) -> None:
     """The service stops taking requests and finishes what it has."""
-    _log.info("draining", groups=groups)
+    _log("info", "draining", groups=groups)
 
 
 def failed(request_id: str, error: BaseException) -> None:
     """A fault of ours; the message is left out because it may quote a request."""
-    _log.error("internal_error", request_id=request_id, error=type(error).__name__, exc_info=error)
+    _log(
+        "error",
+        "internal_error",
+        request_id=request_id,
+        error=type(error).__name__,
+        at=traceback.format_tb(error.__traceback__),
+    )
 
 
 def exposition() -> bytes:

@@ -1,10 +1,9 @@
 """The heart: one group in, its verdicts out, before the deadline. There are no HTTP types in here.
 
-    admit → look in the cache, join a twin in flight → hand flights to an executor → collect → order
+    admit → look in the cache, join a twin in flight → hand a batch to an executor → collect → order
 
-A group waits for flights; a flight may have several groups waiting for it. Whatever happens to a flight, each group
-that waits for it is told once; whatever happens to a group (deadline, caller gone), it lets go of its flights, and an
-executor stops work that nobody waits for.
+Whatever happens to a rollout's computation, each group that waits for it is told once; whatever happens to a group
+(deadline, caller gone), it lets go, and an executor stops work that nobody waits for.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +38,7 @@ from rewardsvc.executors.cpu import CpuPool
 from rewardsvc.executors.io import IoPool
 from rewardsvc.executors.link import Parent
 from rewardsvc.executors.wire import Bootstrap, encode, encode_stable, now_ns
-from rewardsvc.executors.work import Flight, Job
+from rewardsvc.executors.work import Batch, Row
 
 _SELF_TEST_MS = 60_000
 _copy = msgspec.structs.replace
@@ -62,50 +60,36 @@ class Limits:
 
 
 class Group:
-    """One group under way: its verdicts so far and the flights it still waits for."""
+    """One group under way: its verdicts so far, and where it waits for the others."""
+
+    __slots__ = ("done", "ids", "info", "missing", "on_verdict", "seats", "verdicts")
 
     def __init__(self, info: RewardInfo, ids: list[str]) -> None:
         self.info = info
         self.ids = ids
         self.verdicts: list[Verdict | None] = [None] * len(ids)
-        self.seats: dict[Flight, list[int]] = {}
+        self.missing = len(ids)
+        self.seats: list[tuple[Flights, int, int]] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.on_verdict: Callable[[Verdict], None] | None = None
 
     def settle(self, position: int, verdict: Verdict) -> None:
         """The verdict on one rollout."""
         verdict.id = self.ids[position]
-        if verdict.reward is None and not verdict.parts:
+        if verdict.reward is None and self.info.parts:
             verdict.parts = dict.fromkeys(self.info.parts)
         self.verdicts[position] = verdict
+        self.missing -= 1
         if self.on_verdict is not None:
             self.on_verdict(verdict)
 
-    def wait_for(self, flight: Flight, positions: list[int]) -> None:
-        """These rollouts get their verdicts from this flight."""
-        if flight in self.seats:
-            self.seats[flight] += positions
-        else:
-            self.seats[flight] = positions
-            flight.waiters.append(self)
-
-    def take(self, flight: Flight, verdicts: Sequence[Verdict]) -> None:
-        """A flight has landed: one verdict per position, or one for all positions of identical rollouts."""
-        positions = self.seats.pop(flight)
-        shared = len(flight.waiters) > 1 or len(positions) != len(verdicts)
-        for order, position in enumerate(positions):
-            verdict = verdicts[order if len(verdicts) == len(positions) else 0]
-            self.settle(position, _copy(verdict) if shared else verdict)
-        self.close_if_complete()
-
     def close_if_complete(self) -> None:
         """Wakes whoever waits when nothing is missing."""
-        if not self.seats and not self.done.done():
+        if not self.missing and not self.done.done():
             self.done.set_result(None)
 
-    def refuse(self, flight: Flight, problem: Problem) -> None:
+    def refuse(self, problem: Problem) -> None:
         """The request is a mistake of the caller."""
-        self.seats.pop(flight, None)
         self.leave()
         if not self.done.done():
             self.done.set_exception(problem)
@@ -119,14 +103,89 @@ class Group:
         self.close_if_complete()
 
     def leave(self) -> None:
-        """Lets go of all flights."""
-        for flight in self.seats:
-            flight.waiters.remove(self)
+        """Gives up every seat whose verdict has not come."""
+        for flights, index, position in self.seats:
+            if self.verdicts[position] is None:
+                flights.waiters[index].remove((self, position))
+            flights.groups.discard(self)
         self.seats.clear()
 
     def finished(self) -> list[Verdict]:
         """The verdicts in the order of the rollouts."""
         return [verdict for verdict in self.verdicts if verdict is not None]
+
+
+class Flights:
+    """The rows of one batch with their cache keys and everybody who waits for them."""
+
+    __slots__ = ("_cache", "_under_way", "groups", "keys", "waiters", "whole_key")
+
+    def __init__(self, cache: Cache, under_way: dict[bytes, tuple[Flights, int]], group: Group) -> None:
+        """`under_way` is where twins are found by key; `whole_key` stands for all rows of a reward per group."""
+        self._cache = cache
+        self._under_way = under_way
+        self.groups = {group}
+        self.keys: list[bytes | None] = []
+        self.waiters: list[list[tuple[Group, int]]] = []
+        self.whole_key: bytes | None = None
+
+    def add(self, key: bytes | None, group: Group, position: int) -> int:
+        """A new row that this group waits for; its index."""
+        index = len(self.keys)
+        self.keys.append(key)
+        self.waiters.append([(group, position)])
+        group.seats.append((self, index, position))
+        if key is not None:
+            self._under_way[key] = (self, index)
+        return index
+
+    def join(self, index: int, group: Group, position: int) -> None:
+        """This group waits for the row as well."""
+        self.waiters[index].append((group, position))
+        group.seats.append((self, index, position))
+        self.groups.add(group)
+
+    def name_whole(self, key: bytes) -> None:
+        """All rows together can be joined under this key."""
+        self.whole_key = key
+        self._under_way[key] = (self, 0)
+
+    def wanted(self, batch: Batch, index: int) -> bool:
+        """Whether anybody still waits for this row."""
+        return bool(self.waiters[index])
+
+    def settled(self, batch: Batch, verdicts: Sequence[tuple[int, Verdict]]) -> None:
+        """New verdicts: kept in the cache, handed to everybody who waits."""
+        self._keep(verdicts)
+        for index, verdict in verdicts:
+            waiters = self.waiters[index]
+            if len(waiters) == 1:
+                group, position = waiters[0]
+                group.settle(position, verdict)
+            else:
+                for group, position in waiters:
+                    group.settle(position, _copy(verdict))
+        for group in self.groups:
+            if not group.missing:
+                group.close_if_complete()
+
+    def _keep(self, verdicts: Sequence[tuple[int, Verdict]]) -> None:
+        if self.whole_key is not None and verdicts:
+            del self._under_way[self.whole_key]
+            self._cache.put(self.whole_key, [verdict for _, verdict in sorted(verdicts, key=lambda row: row[0])])
+        for index, verdict in verdicts:
+            key = self.keys[index]
+            if key is not None:
+                del self._under_way[key]
+                self._cache.put(key, (verdict,))
+
+    def refused(self, batch: Batch, problem: Problem) -> None:
+        """The request is a mistake of the caller, for everybody who made it."""
+        for key in (*self.keys, self.whole_key):
+            if key is not None:
+                self._under_way.pop(key, None)
+        for group in list(self.groups):
+            group.refuse(problem)
 
 
 class Scheduler:
@@ -147,7 +206,7 @@ class Scheduler:
         self.cpu = CpuPool(self.parent, limits.workers)
         self.io = IoPool(self.parent)
         self._cache = Cache(limits.cache_bytes)
-        self._flights: dict[bytes, Flight] = {}
+        self._under_way: dict[bytes, tuple[Flights, int]] = {}
         self._tested: set[str] = set()
         self._faults: dict[str, str] = {}
         self._idle = asyncio.Event()
@@ -334,68 +393,73 @@ class Scheduler:
             raise TooLarge("The prompt is longer than 1 MiB.", [("/task/prompt", "at most 1 MiB in UTF-8")])
         group = Group(info, ids)
         context = context_hash(info.name, info.version, task, params) if info.deterministic and cached else None
-        if info.per_group:
-            fresh = self._seat_group(group, request.rollouts, context)
-        else:
-            fresh = self._seat_rollouts(group, request.rollouts, context)
-        if fresh:
+        seat = self._seat_whole if info.per_group else self._seat_each
+        rows, flights = seat(group, request.rollouts, context)
+        if rows or not ids:
             start = now_ns() if arrived_ns is None else arrived_ns
-            job = Job(info, Raw(task), Raw(params), start, start + request.deadline_ms * 1_000_000, fresh)
-            (self.cpu if info.resources.kind == "cpu" else self.io).submit(job)
-        group.close_if_complete()
+            times = (start, start + request.deadline_ms * 1_000_000)
+            batch = Batch(flights, info, Raw(task), Raw(params), rows, times)
+            (self.cpu if info.resources.kind == "cpu" else self.io).submit(batch)
+        else:
+            group.close_if_complete()
         return group
 
-    def _seat_group(self, group: Group, rollouts: list[Rollout], context: Context | None) -> deque[Flight]:
-        """A reward that compares rollouts judges the whole group at once, or none of it."""
-        faults = [_unusable(rollout) for rollout in rollouts]
-        if any(faults):
-            for position, fault in enumerate(faults):
-                group.settle(position, Verdict.not_scored("bad_item", fault or "bad_item_in_group"))
-            return deque()
-        items = [(name, Raw(_payload(rollout))) for name, rollout in zip(group.ids, rollouts, strict=True)]
-        key = cache_key(context, encode(items)) if context is not None else None
-        return self._seat(group, key, items, list(range(len(items))))
-
-    def _seat_rollouts(self, group: Group, rollouts: list[Rollout], context: Context | None) -> deque[Flight]:
-        """Each rollout for itself; identical ones share a flight when the reward is deterministic."""
-        if not rollouts:
-            return self._seat(group, None, [], [])
-        fresh: deque[Flight] = deque()
+    def _seat_each(self, group: Group, rollouts: list[Rollout], context: Context | None) -> tuple[list[Row], Flights]:
+        """Each rollout for itself: from the cache, with a twin under way, or as a new row (those are returned)."""
+        flights = Flights(self._cache, self._under_way, group)
+        rows: list[Row] = []
+        hits = joined = 0
         for position, rollout in enumerate(rollouts):
             fault = _unusable(rollout)
             if fault:
                 group.settle(position, Verdict.not_scored("bad_item", fault))
                 continue
-            payload = _payload(rollout)
-            key = cache_key(context, payload) if context is not None else None
-            fresh += self._seat(group, key, [(group.ids[position], Raw(payload))], [position])
-        return fresh
+            payload = encode_stable((rollout.completion, rollout.reference, rollout.metadata))
+            key = None
+            if context is not None:
+                key = cache_key(context, payload)
+                known = self._cache.get(key)
+                if known is not None:
+                    hits += 1
+                    group.settle(position, known[0])
+                    continue
+                twin = self._under_way.get(key)
+                if twin is not None:
+                    joined += 1
+                    twin[0].join(twin[1], group, position)
+                    continue
+            index = flights.add(key, group, position)
+            rows.append((index, group.ids[position], Raw(payload)))
+        observe.cache_looked_up(hits, joined, len(rows) if context is not None else 0)
+        return rows, flights
 
-    def _seat(
-        self, group: Group, key: bytes | None, items: list[tuple[str, Raw]], positions: list[int]
-    ) -> Sequence[Flight]:
-        """Finds the verdicts on `items` in the cache or a flight for them; a flight that is new is returned."""
-        known = self._cache.get(key) if key is not None else None
-        if known is not None:
-            for position, verdict in zip(positions, known, strict=True):
-                group.settle(position, verdict)
-            return ()
-        flight = self._flights.get(key) if key is not None else None
-        if flight is not None:
-            group.wait_for(flight, positions)
-            return ()
-        flight = Flight(key, items, self._landed)
-        if key is not None:
-            self._flights[key] = flight
-        group.wait_for(flight, positions)
-        return (flight,)
+    def _seat_whole(self, group: Group, rollouts: list[Rollout], context: Context | None) -> tuple[list[Row], Flights]:
+        """A reward that compares rollouts judges the whole group at once, or none of it."""
+        flights = Flights(self._cache, self._under_way, group)
+        faults = [_unusable(rollout) for rollout in rollouts]
+        if any(faults):
+            for position, fault in enumerate(faults):
+                group.settle(position, Verdict.not_scored("bad_item", fault or "bad_item_in_group"))
+            return [], flights
+        payloads = [encode_stable((rollout.completion, rollout.reference, rollout.metadata)) for rollout in rollouts]
+        if context is not None and rollouts:
+            key = cache_key(context, encode([group.ids, payloads]))
+            if self._found_whole(group, key):
+                return [], flights
+            flights.name_whole(key)
+        for position in range(len(rollouts)):
+            flights.add(None, group, position)
+        return [(index, group.ids[index], Raw(payload)) for index, payload in enumerate(payloads)], flights
 
-    def _landed(self, flight: Flight) -> None:
-        if flight.key is None:
-            return
-        del self._flights[flight.key]
-        if flight.verdicts:
-            self._cache.put(flight.key, flight.verdicts)
+    def _found_whole(self, group: Group, key: bytes) -> bool:
+        """Whether the verdicts on a whole group were in the cache or are under way."""
+        known, twin = self._cache.get(key), self._under_way.get(key)
+        for position in range(len(group.ids)):
+            if known is not None:
+                group.settle(position, known[position])
+            elif twin is not None:
+                twin[0].join(position, group, position)
+        return known is not None or twin is not None
 
     async def drain(self, seconds: float) -> None:
         """Takes no further group and waits for those under way, at most so long."""
@@ -420,14 +484,9 @@ def _ids(rollouts: list[Rollout]) -> list[str]:
         raise WrongShape("Two rollouts have the same id.", [(str(error), "this id occurs before")]) from None
 
 
-def _payload(rollout: Rollout) -> bytes:
-    """What a verdict may depend on, as the worker's `Sample`; the id is not part of it."""
-    return encode_stable((rollout.completion, rollout.reference, rollout.metadata))
-
-
 def _unusable(rollout: Rollout) -> str | None:
     """Why a rollout cannot be judged by any reward, as a reason slug."""
-    text = text_of(rollout.completion)
+    text = rollout.completion if type(rollout.completion) is str else text_of(rollout.completion)
     if text is None:
         return "no_assistant_turn"
     return "too_long" if is_too_long(text) else None

@@ -15,8 +15,8 @@ from collections import deque
 
 from rewardsvc.errors import Crashed, NotScored, ResourceLimit, Timeout, WrongShape
 from rewardsvc.executors.link import Link, Parent
-from rewardsvc.executors.wire import Cell, Exit, FromWorker, Ready, Rejected, Results, Shard, now_ns
-from rewardsvc.executors.work import MAX_ATTEMPTS, Assignment, Flight, Job
+from rewardsvc.executors.wire import Cell, Exit, FromWorker, Order, Ready, Rejected, Results, now_ns
+from rewardsvc.executors.work import Batch, Shard
 
 SHARD_SECONDS = 0.004
 WATCH_SECONDS = 0.025
@@ -35,7 +35,7 @@ class CpuPool:
         self._size = workers
         self._seats: set[_Seat] = set()
         self._free: list[_Seat] = []
-        self._jobs: deque[Job] = deque()
+        self._queue: deque[Batch] = deque()
         self._costs: dict[str, float] = {}
         self._backlog = 0.0
         self._number = 0
@@ -67,44 +67,33 @@ class CpuPool:
                 return
             self._seats.add(_Seat(self, link))
 
-    def submit(self, job: Job) -> None:
-        """Queues the flights of one group."""
-        self._backlog += len(job.pending) * self.cost(job.info.name)
-        self._jobs.append(job)
+    def submit(self, batch: Batch) -> None:
+        """Queues the rows of one group."""
+        self._backlog += batch.units * self.cost(batch.info.name)
+        self._queue.append(batch)
         self._pump()
 
     def _pump(self) -> None:
-        while self._free and self._jobs:
-            job = self._jobs.popleft()
-            flights = self._cut(job)
-            if job.pending:
-                self._jobs.append(job)
-            if flights:
+        while self._free and self._queue:
+            batch = self._queue.popleft()
+            cost = self.cost(batch.info.name)
+            units, rows = batch.next_units(max(1, int(SHARD_SECONDS / cost)))
+            self._backlog = max(0.0, self._backlog - units * cost)
+            if batch.units:
+                self._queue.append(batch)
+            if rows is not None:
                 self._number += 1
-                self._free.pop().assign(Assignment.of(self._number, job, flights, now_ns()))
+                self._free.pop().assign(Shard(self._number, batch, rows, now_ns()))
 
-    def _cut(self, job: Job) -> list[Flight]:
-        """The next shard of a job, leaving out flights that nobody waits for any more."""
-        cost = self.cost(job.info.name)
-        size = 1 if job.info.per_group else max(1, int(SHARD_SECONDS / cost))
-        flights: list[Flight] = []
-        while job.pending and len(flights) < size:
-            flight = job.pending.popleft()
-            self._backlog = max(0.0, self._backlog - cost)
-            if flight.wanted and not flight.landed:
-                flights.append(flight)
-        return flights
-
-    def put_back(self, job: Job, flights: list[Flight], blameless: bool = True) -> None:
-        """Flights of a worker that is gone run again, before anything else. `blameless` flights may always do so."""
-        for flight in flights:
-            flight.attempts += not blameless
-            if flight.attempts >= MAX_ATTEMPTS:
-                flight.fail(Crashed("worker_lost"))
-        again = [flight for flight in flights if not flight.landed]
-        if again:
-            self._backlog += len(again) * self.cost(job.info.name)
-            self._jobs.appendleft(Job(job.info, job.task, job.params, job.admitted_ns, job.deadline_ns, deque(again)))
+    def put_back(self, shard: Shard, blameless: bool = True) -> None:
+        """What a lost worker left undone runs again, before anything else."""
+        waiting = shard.batch.units
+        units = shard.batch.put_back(shard.rows, blameless)
+        self._backlog += units * self.cost(shard.batch.info.name)
+        if units and waiting:
+            self._queue.remove(shard.batch)
+        if units:
+            self._queue.appendleft(shard.batch)
         self._pump()
 
     def learn_cost(self, reward: str, results: Results) -> None:
@@ -127,7 +116,7 @@ class CpuPool:
         self._pump()
 
     def close(self) -> None:
-        """Ends all workers; flights that have not landed stay so."""
+        """Ends all workers; what is undone stays so."""
         self._closed = True
         for seat in list(self._seats):
             seat.kill("closing")
@@ -139,24 +128,19 @@ class _Seat:
     def __init__(self, pool: CpuPool, link: Link) -> None:
         self.pool = pool
         self.link = link
-        self.held: Assignment | None = None
+        self.held: Shard | None = None
         self._born_mb = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         link.on_message = self._message
         link.on_gone = self._gone
 
-    def assign(self, held: Assignment) -> None:
+    def assign(self, shard: Shard) -> None:
         """Hands a shard over."""
-        self.held = held
-        job = held.job
-        items = [
-            (index, flight.items[offset][0], flight.items[offset][1]) for index, (flight, offset) in enumerate(held.rows)
-        ]
-        self.link.send(
-            Shard(held.number, job.info.name, job.task, job.params, job.admitted_ns, job.deadline_ns, items)
-        )
-        self._timer = self._loop.call_later(min(WATCH_SECONDS, job.info.resources.item_timeout), self._watch)
+        self.held = shard
+        batch = shard.batch
+        self.link.send(order_of(shard))
+        self._timer = self._loop.call_later(min(WATCH_SECONDS, batch.info.resources.item_timeout), self._watch)
 
     def _message(self, message: FromWorker) -> None:
         if isinstance(message, Ready):
@@ -168,36 +152,27 @@ class _Seat:
             else:
                 self._results(self.held, message)
 
-    def _results(self, held: Assignment, results: Results) -> None:
+    def _results(self, held: Shard, results: Results) -> None:
         held.heard_ns = now_ns()
-        rows = held.rows
-        for index, verdict in results.verdicts:
-            flight, offset = rows[index]
-            flight.collect(offset, verdict)
-        self.pool.learn_cost(held.job.info.name, results)
+        held.batch.settle(results.verdicts)
+        self.pool.learn_cost(held.batch.info.name, results)
         if results.done:
             self._finish(held, retire=results.retire)
 
-    def _rejected(self, held: Assignment, rejected: Rejected) -> None:
-        problem = WrongShape(f"The reward {held.job.info.name!r} does not take this request.", rejected.errors)
-        for flight in held.flights:
-            flight.refuse(problem)
+    def _rejected(self, held: Shard, rejected: Rejected) -> None:
+        held.batch.refuse(refusal(held, rejected))
         self._finish(held)
 
-    def _finish(self, held: Assignment, retire: bool = False) -> None:
-        """The shard is over: flights without items land now; skipped ones that are wanted again go back."""
+    def _finish(self, held: Shard, retire: bool = False) -> None:
+        """The order is done; rows that the worker skipped and that somebody wants again go back."""
         self._release()
-        for flight in held.flights:
-            if not flight.items:
-                flight.land()
+        if held.called_off:
+            self.pool.put_back(held)
         if retire:
             self.link.retire("recycled")
             self.pool.vacate(self)
         else:
             self.pool.free(self)
-        unfinished = held.unfinished()
-        if unfinished:
-            self.pool.put_back(held.job, unfinished)
 
     def _release(self) -> None:
         self.held = None
@@ -211,16 +186,16 @@ class _Seat:
         held = self.held
         if held is None or not self.link.alive:
             return
-        if not held.wanted:
+        if not held.batch.is_wanted(held.rows):
             self._call_off(held)
             return
         pause = self._limit(held)
         if pause is not None:
             self._timer = self._loop.call_later(min(WATCH_SECONDS, pause), self._watch)
 
-    def _limit(self, held: Assignment) -> float | None:
+    def _limit(self, held: Shard) -> float | None:
         """Seconds that the current item has left; None after it was over a limit and the worker was killed."""
-        resources = held.job.info.resources
+        resources = held.batch.info.resources
         limit_ns = int(resources.item_timeout * 1e9)
         current = self.link.cell.current()
         if current is None:
@@ -232,16 +207,16 @@ class _Seat:
         waited_ns = _waited_ns(self.link.pid)
         if index != held.watched:
             held.watched, held.starved_ns = index, waited_ns
+        if _resident_mb(self.link.pid) - self._born_mb > resources.memory_mb:
+            self._lose(held, index, ResourceLimit("memory_limit"), "memory_limit")
+            return None
         left_ns = started_ns + limit_ns + (waited_ns - held.starved_ns) - now_ns()
         if left_ns <= 0:
             self._lose(held, index, Timeout("item_limit"), "item_limit")
             return None
-        if _resident_mb(self.link.pid) - self._born_mb > resources.memory_mb:
-            self._lose(held, index, ResourceLimit("memory_limit"), "memory_limit")
-            return None
         return max(left_ns / 1e9, 0.001)
 
-    def _call_off(self, held: Assignment) -> None:
+    def _call_off(self, held: Shard) -> None:
         """Nobody waits for this shard: the worker may stop between items, and has until the next look to do so."""
         if held.called_off:
             self._lose(held, None, Timeout("abandoned"), "abandoned")
@@ -250,19 +225,16 @@ class _Seat:
         self.link.cell.call_off(held.number)
         self._timer = self._loop.call_later(WATCH_SECONDS, self._watch)
 
-    def _lose(self, held: Assignment, index: int | None, fault: NotScored, because: str) -> None:
+    def _lose(self, held: Shard, index: int | None, fault: NotScored, because: str) -> None:
         """Kills the worker, blames the item at `index`, and lets the rest of the shard run again."""
         self.kill(because)
         self._blame(held, index, fault, {})
 
-    def _blame(self, held: Assignment, index: int | None, fault: NotScored, evidence: dict[str, object]) -> None:
-        if index == Cell.PREPARING:
-            guilty = held.flights
-        else:
-            guilty = [held.rows[index][0]] if index is not None and index < len(held.rows) else []
-        for flight in guilty:
-            flight.fail(fault, evidence)
-        self.pool.put_back(held.job, held.unfinished(), blameless=bool(guilty))
+    def _blame(self, held: Shard, index: int | None, fault: NotScored, evidence: dict[str, object]) -> None:
+        """The guilty rows get no number, the others run again. A task that breaks its worker is guilty as a whole."""
+        guilty = held.rows if index == Cell.PREPARING else [] if index is None else held.rows_at(index)
+        held.batch.fail(guilty, fault, evidence)
+        self.pool.put_back(held, blameless=bool(guilty))
 
     def kill(self, because: str) -> None:
         """Ends the worker and frees the seat."""
@@ -278,6 +250,19 @@ class _Seat:
         if held is not None:
             fault, evidence = death(report, self.link.killed_because)
             self._blame(held, current[0] if current else None, fault, evidence)
+
+
+def order_of(shard: Shard) -> Order:
+    """A shard as it goes to a worker."""
+    batch = shard.batch
+    return Order(
+        shard.number, batch.info.name, batch.task, batch.params, batch.admitted_ns, batch.deadline_ns, shard.rows
+    )
+
+
+def refusal(shard: Shard, rejected: Rejected) -> WrongShape:
+    """A worker's rejection as a problem for the caller."""
+    return WrongShape(f"The reward {shard.batch.info.name!r} does not take this request.", rejected.errors)
 
 
 def death(report: Exit | None, killed_because: str | None) -> tuple[NotScored, dict[str, object]]:
@@ -328,5 +313,3 @@ def _read_number(path: str, field: int) -> int:
             return int(file.read().split()[field])
     except (OSError, IndexError, ValueError):
         return 0
-
-

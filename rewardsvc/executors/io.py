@@ -1,6 +1,6 @@
 """The `io` executor: one process outside the web process in which coroutine rewards wait for other people's servers.
 
-Each flight is a shard of its own; a reward has at most `resources.concurrency` of them under way. A coroutine that
+Each unit (one rollout, or one group) is a shard of its own; a reward has at most `resources.concurrency` of them under way. A coroutine that
 holds the event loop for more than `BLOCKED_SECONDS` costs its own rollout a `timeout` and the process its life; the
 others run again in the next one.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from rewardsvc.errors import Crashed, NotScored, Timeout, WrongShape
-from rewardsvc.executors.cpu import WATCH_SECONDS, death
+from rewardsvc.errors import NotScored, Timeout
+from rewardsvc.executors.cpu import WATCH_SECONDS, death, order_of, refusal
 from rewardsvc.executors.link import Link, Parent
-from rewardsvc.executors.wire import Cancel, Cell, Exit, FromWorker, Ready, Rejected, Results, Shard, now_ns
-from rewardsvc.executors.work import MAX_ATTEMPTS, Assignment, Flight, Job
+from rewardsvc.executors.wire import Cancel, Cell, Exit, FromWorker, Ready, Rejected, now_ns
+from rewardsvc.executors.work import Batch, Row, Shard
 
 BLOCKED_SECONDS = 1.0
 _GRACE_SECONDS = 0.025
@@ -28,8 +28,8 @@ class IoPool:
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
         self._link: Link | None = None
-        self._jobs: dict[str, deque[Job]] = {}
-        self._under_way: dict[int, Assignment] = {}
+        self._queues: dict[str, deque[Batch]] = {}
+        self._under_way: dict[int, Shard] = {}
         self._running: dict[str, int] = {}
         self._number = 0
         self._closed = False
@@ -58,59 +58,49 @@ class IoPool:
             self._link.on_message = self._message
             self._link.on_gone = self._gone
 
-    def submit(self, job: Job) -> None:
-        """Queues the flights of one group."""
-        self._jobs.setdefault(job.info.name, deque()).append(job)
-        self._pump(job.info.name)
+    def submit(self, batch: Batch) -> None:
+        """Queues the rows of one group."""
+        self._queues.setdefault(batch.info.name, deque()).append(batch)
+        self._pump(batch.info.name)
 
     def _pump(self, reward: str) -> None:
-        jobs = self._jobs.get(reward, deque())
-        while jobs and self.ready and self._running.get(reward, 0) < jobs[0].info.resources.concurrency:
-            job = jobs[0]
-            flight = job.pending.popleft()
-            if not job.pending:
-                jobs.popleft()
-            if flight.wanted and not flight.landed:
-                self._start(job, flight)
+        queue = self._queues.get(reward, deque())
+        while queue and self.ready and self._running.get(reward, 0) < queue[0].info.resources.concurrency:
+            batch = queue[0]
+            _, rows = batch.next_units(1)
+            if not batch.units:
+                queue.popleft()
+            if rows is not None:
+                self._start(batch, rows)
 
-    def _start(self, job: Job, flight: Flight) -> None:
+    def _start(self, batch: Batch, rows: list[Row]) -> None:
         assert self._link is not None
         self._number += 1
-        held = Assignment.of(self._number, job, [flight], now_ns())
-        self._under_way[held.number] = held
-        self._running[job.info.name] = self._running.get(job.info.name, 0) + 1
-        items = [(index, name, payload) for index, (name, payload) in enumerate(flight.items)]
-        self._link.send(
-            Shard(held.number, job.info.name, job.task, job.params, job.admitted_ns, job.deadline_ns, items)
-        )
+        shard = Shard(self._number, batch, rows, now_ns())
+        self._under_way[shard.number] = shard
+        self._running[batch.info.name] = self._running.get(batch.info.name, 0) + 1
+        self._link.send(order_of(shard))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
 
     def _message(self, message: FromWorker) -> None:
         if isinstance(message, Ready):
-            for reward in list(self._jobs):
+            for reward in list(self._queues):
                 self._pump(reward)
             return
-        held = self._under_way.get(message.number)
-        if held is None:
+        shard = self._under_way.get(message.number)
+        if shard is None:
             return
-        flight = held.flights[0]
         if isinstance(message, Rejected):
-            flight.refuse(WrongShape(f"The reward {held.job.info.name!r} does not take this request.", message.errors))
+            shard.batch.refuse(refusal(shard, message))
         else:
-            self._results(flight, message)
-        self._end(held)
+            shard.batch.settle(message.verdicts)
+        self._end(shard)
 
-    @staticmethod
-    def _results(flight: Flight, results: Results) -> None:
-        for offset, verdict in results.verdicts:
-            flight.collect(offset, verdict)
-        flight.land()
-
-    def _end(self, held: Assignment) -> None:
-        del self._under_way[held.number]
-        self._running[held.job.info.name] -= 1
-        self._pump(held.job.info.name)
+    def _end(self, shard: Shard) -> None:
+        del self._under_way[shard.number]
+        self._running[shard.batch.info.name] -= 1
+        self._pump(shard.batch.info.name)
 
     def _watch(self) -> None:
         """Stops what nobody waits for or what is over its time, and a process whose loop is blocked."""
@@ -118,23 +108,22 @@ class IoPool:
         assert self._link is not None
         self._link.drain()
         now = now_ns()
-        for held in list(self._under_way.values()):
-            limit = held.job.info.resources.item_timeout + _GRACE_SECONDS
-            if not held.wanted:
-                self._cancel(held)
-            elif now - held.heard_ns > limit * 1e9:
-                self._cancel(held)
-                held.flights[0].fail(Timeout("item_limit"))
+        for shard in list(self._under_way.values()):
+            limit = shard.batch.info.resources.item_timeout + _GRACE_SECONDS
+            if now - shard.heard_ns > limit * 1e9:
+                shard.batch.fail(shard.rows, Timeout("item_limit"))
+            if not shard.batch.is_wanted(shard.rows):
+                self._cancel(shard)
         current = self._link.cell.current()
         if current is not None and now - current[1] > BLOCKED_SECONDS * 1e9:
             self._lose(current[0], Timeout("blocked_event_loop"), "item_limit")
         if self._under_way:
             self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
 
-    def _cancel(self, held: Assignment) -> None:
+    def _cancel(self, shard: Shard) -> None:
         assert self._link is not None
-        self._link.send(Cancel(held.number))
-        self._end(held)
+        self._link.send(Cancel(shard.number))
+        self._end(shard)
 
     def _lose(self, mark: int, fault: NotScored, because: str) -> None:
         assert self._link is not None
@@ -154,24 +143,17 @@ class IoPool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        guilty = [held for number, held in lost.items() if number % Cell.PREPARING == mark]
-        for held in guilty:
-            held.flights[0].fail(fault, evidence)
-        for held in lost.values():
-            self._again(held, blameless=bool(guilty))
+        guilty = [shard for number, shard in lost.items() if number % Cell.PREPARING == mark]
+        for shard in guilty:
+            shard.batch.fail(shard.rows, fault, evidence)
+        for shard in lost.values():
+            waiting = shard.batch.units
+            if shard.batch.put_back(shard.rows, blameless=bool(guilty)) and not waiting:
+                self._queues.setdefault(shard.batch.info.name, deque()).appendleft(shard.batch)
         self.refill()
 
-    def _again(self, held: Assignment, blameless: bool) -> None:
-        flight, job = held.flights[0], held.job
-        flight.attempts += not blameless
-        if flight.attempts >= MAX_ATTEMPTS:
-            flight.fail(Crashed("worker_lost"))
-        if not flight.landed:
-            again = Job(job.info, job.task, job.params, job.admitted_ns, job.deadline_ns, deque([flight]))
-            self._jobs.setdefault(job.info.name, deque()).appendleft(again)
-
     def close(self) -> None:
-        """Ends the process; flights that have not landed stay so."""
+        """Ends the process; what is undone stays so."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -64,11 +64,11 @@ class Ready(Struct, array_like=True, tag=0):
     pid: int
 
 
-class Shard(Struct, array_like=True, tag=10):
-    """Front → worker: some rollouts of one group. Times are nanoseconds of the monotonic clock.
+class Order(Struct, array_like=True, tag=10):
+    """Front → worker: judge some rollouts of one group. Times are nanoseconds of the monotonic clock.
 
-    `items` are (index in the shard's group of flights, the caller's id, encoded `Sample`); for a reward that judges
-    whole groups they are the group.
+    `rows` are (index in the batch, the caller's id, encoded `Sample`); for a reward that judges groups they are the
+    whole group.
     """
 
     number: int
@@ -77,11 +77,11 @@ class Shard(Struct, array_like=True, tag=10):
     params: Raw
     admitted_ns: int
     deadline_ns: int
-    items: list[tuple[int, str, Raw]]
+    rows: list[tuple[int, str, Raw]]
 
 
 class Cancel(Struct, array_like=True, tag=11):
-    """Front → io worker: nobody waits for this shard any more. (A cpu worker looks at the shared cell instead.)"""
+    """Front → io worker: nobody waits for this order any more. (A cpu worker looks at the shared cell instead.)"""
 
     number: int
 
@@ -111,7 +111,7 @@ class Rejected(Struct, array_like=True, tag=2):
 
 
 FromWorker = Ready | Results | Rejected
-ToWorker = Shard | Cancel
+ToWorker = Order | Cancel
 FromParent = Loading | Catalogue
 
 encode = msgspec.msgpack.Encoder().encode
@@ -196,7 +196,7 @@ class Cell:
 
     Each field is one aligned 8-byte store, so a reader never sees half a value. Word 0 holds the item's index (upper
     16 bits) and its start in microseconds of the monotonic clock (lower 48 bits); 0 means idle. Word 1 holds the
-    number of a shard that nobody waits for any more.
+    number of an order that nobody waits for any more.
     """
 
     PREPARING = 0xFFFF
@@ -229,11 +229,11 @@ class Cell:
         return (word >> 48, (word & self._TIME) * 1000) if word else None
 
     def call_off(self, number: int) -> None:
-        """Nobody waits for this shard any more."""
+        """Nobody waits for this order any more."""
         self._words[1] = number
 
     def called_off(self, number: int) -> bool:
-        """Whether the worker may skip the rest of this shard."""
+        """Whether the worker may skip the rest of this order."""
         return self._words[1] == number
 
     def close(self) -> None:

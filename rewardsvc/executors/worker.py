@@ -1,4 +1,4 @@
-"""Inside a worker: shards in, verdicts out. This is the only place where a reward's own code judges anything.
+"""Inside a worker: orders in, verdicts out. This is the only place where a reward's own code judges anything.
 
 `run_cpu` judges one item after the other; `run_io` keeps many coroutines under way. Either marks in the shared cell
 which item holds the process, so that the front can name the guilty one after a hang or a crash. Whatever a reward
@@ -28,11 +28,11 @@ from rewardsvc.executors.wire import (
     Cell,
     Connection,
     FrameReader,
+    Order,
     Ready,
     Rejected,
     Results,
     Sample,
-    Shard,
     decode_to_worker,
     frame,
     now_ns,
@@ -58,16 +58,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A shard with its reward, decoded task and validated params."""
+    """An order with its reward, decoded task and validated params."""
 
-    shard: Shard
+    order: Order
     reward: Reward
     task: Task
     params: Model
 
     def rollouts(self) -> Iterator[tuple[int, Rollout, Task]]:
         """Each item with the task it is judged by: a rollout's own reference takes the place of the task's."""
-        for index, name, payload in self.shard.items:
+        for index, name, payload in self.order.rows:
             sample = _decode_sample(payload)
             rollout = Rollout(
                 id=name, completion=sample.completion, reference=sample.reference, metadata=sample.metadata
@@ -76,39 +76,39 @@ class Prepared:
             yield index, rollout, msgspec.structs.replace(self.task, reference=sample.reference) if own else self.task
 
 
-def prepare(rewards: Mapping[str, Reward], shard: Shard) -> Prepared | Rejected:
-    """Validates what the shard's items share; params or a task that spoil the whole group are a rejection."""
-    reward = rewards[shard.reward]
+def prepare(rewards: Mapping[str, Reward], order: Order) -> Prepared | Rejected:
+    """Validates what the order's rows share; params or a task that spoil the whole group are a rejection."""
+    reward = rewards[order.reward]
     try:
-        params = msgspec.msgpack.decode(shard.params, type=reward.Params)
-        task = _decode_task(shard.task)
+        params = msgspec.msgpack.decode(order.params, type=reward.Params)
+        task = _decode_task(order.task)
         reward.check_task(task, params)
     except msgspec.ValidationError as error:
-        return Rejected(shard.number, [first_error(error, "/params")])
+        return Rejected(order.number, [first_error(error, "/params")])
     except InvalidTask as error:
-        return Rejected(shard.number, [(error.pointer, error.message)])
-    return Prepared(shard, reward, task, params)
+        return Rejected(order.number, [(error.pointer, error.message)])
+    return Prepared(order, reward, task, params)
 
 
 def run_cpu(connection: Connection, cell: Cell, rewards: Mapping[str, Reward], limits: Limits) -> None:
-    """Judges shards until the front hangs up."""
+    """Judges orders until the front hangs up."""
     _settle_in(limits)
     connection.send(Ready(os.getpid()))
     age = _Age(limits)
     while (body := connection.receive()) is not None:
-        shard = decode_to_worker(body)
-        if isinstance(shard, Cancel):
+        order = decode_to_worker(body)
+        if isinstance(order, Cancel):
             continue
         cell.begin(Cell.PREPARING, now_ns())
-        prepared = _guarded_prepare(rewards, shard)
+        prepared = _guarded_prepare(rewards, order)
         if isinstance(prepared, Prepared):
             age.limit_memory(prepared.reward.resources.memory_mb)
-            message: Results | Rejected = _judge_shard(prepared, cell, connection)
+            message: Results | Rejected = _judge_order(prepared, cell, connection)
         else:
             message = prepared
         cell.rest()
         if isinstance(message, Results):
-            message.retire = age.is_over(len(shard.items))
+            message.retire = age.is_over(len(order.rows))
         connection.send(message)
 
 
@@ -142,21 +142,21 @@ class _Age:
         return self._judged >= self._limits.recycle_items or grown_mb >= self._limits.recycle_mb
 
 
-def _guarded_prepare(rewards: Mapping[str, Reward], shard: Shard) -> Prepared | Rejected | Results:
+def _guarded_prepare(rewards: Mapping[str, Reward], order: Order) -> Prepared | Rejected | Results:
     """`prepare`, where an exception in a plugin's `check_task` becomes a verdict on every item."""
     try:
-        return prepare(rewards, shard)
+        return prepare(rewards, order)
     except BaseException as error:
-        verdict = _failed(rewards[shard.reward], error)
-        return Results(shard.number, [(index, verdict) for index, _, _ in shard.items], done=True)
+        verdict = _failed(rewards[order.reward], error)
+        return Results(order.number, [(index, verdict) for index, _, _ in order.rows], done=True)
 
 
-def _judge_shard(prepared: Prepared, cell: Cell, connection: Connection) -> Results:
+def _judge_order(prepared: Prepared, cell: Cell, connection: Connection) -> Results:
     """Judges item after item, sending what is finished every two milliseconds; returns what is left to send."""
-    number = prepared.shard.number
+    number = prepared.order.number
     finished: list[tuple[int, Verdict]] = []
     if isinstance(prepared.reward, PerGroup):
-        if prepared.shard.items:
+        if prepared.order.rows:
             finished = _judge_group(prepared, prepared.reward, cell)
         return Results(number, finished, done=True)
     flushed = started = now_ns()
@@ -166,7 +166,7 @@ def _judge_shard(prepared: Prepared, cell: Cell, connection: Connection) -> Resu
         cell.begin(index, started)
         verdict = judge(prepared.reward, rollout, task, prepared.params)
         ended = now_ns()
-        verdict.timing = Timing(_ms(started - prepared.shard.admitted_ns), _ms(ended - started))
+        verdict.timing = Timing(_ms(started - prepared.order.admitted_ns), _ms(ended - started))
         finished.append((index, verdict))
         started = ended
         if ended - flushed > _FLUSH_NS:
@@ -181,13 +181,13 @@ def _judge_group(prepared: Prepared, reward: PerGroup, cell: Cell) -> list[tuple
     cell.begin(rows[0][0], started)
     rollouts = [rollout for _, rollout, _ in rows]
     verdicts = _guard(reward, len(rows), lambda: _group_verdicts(reward, rollouts, prepared))
-    return _timed(rows, verdicts, prepared.shard, started)
+    return _timed(rows, verdicts, prepared.order, started)
 
 
 def _timed(
-    rows: Sequence[tuple[int, Rollout, Task]], verdicts: Sequence[Verdict], shard: Shard, started: int
+    rows: Sequence[tuple[int, Rollout, Task]], verdicts: Sequence[Verdict], order: Order, started: int
 ) -> list[tuple[int, Verdict]]:
-    timing = Timing(_ms(started - shard.admitted_ns), _ms(now_ns() - started))
+    timing = Timing(_ms(started - order.admitted_ns), _ms(now_ns() - started))
     for verdict in verdicts:
         verdict.timing = timing
     return [(index, verdict) for (index, _, _), verdict in zip(rows, verdicts, strict=True)]
@@ -294,7 +294,7 @@ def _fault(reward: Reward, rollout_id: str | None, verdict: Any) -> str | None:
 
 
 def run_io(connection: Connection, cell: Cell, rewards: Mapping[str, Reward], limits: Limits) -> None:
-    """Judges shards of coroutine rewards, many at once, until the front hangs up."""
+    """Judges orders of coroutine rewards, many at once, until the front hangs up."""
     _settle_in(limits)
     asyncio.run(_serve_io(connection, cell, rewards))
 
@@ -306,7 +306,7 @@ async def _serve_io(connection: Connection, cell: Cell, rewards: Mapping[str, Re
 
 
 class _IoHost:
-    """Keeps the shards of coroutine rewards under way. Each is one unit: one rollout, or one whole group."""
+    """Keeps the orders of coroutine rewards under way. Each is one unit: one rollout, or one whole group."""
 
     def __init__(self, connection: Connection, cell: Cell, rewards: Mapping[str, Reward]) -> None:
         self._sock = connection.sock
@@ -328,24 +328,24 @@ class _IoHost:
         while data := await loop.sock_recv(self._sock, 262_144):
             for body in reader.feed(data):
                 command = decode_to_worker(body)
-                if isinstance(command, Shard):
+                if isinstance(command, Order):
                     task = loop.create_task(self._judge(command))
                     self._under_way[command.number] = task
                     task.add_done_callback(lambda _, number=command.number: self._under_way.pop(number, None))
                 elif command.number in self._under_way:
                     self._under_way[command.number].cancel()
 
-    async def _judge(self, shard: Shard) -> None:
-        await self.reply(await _Held(self._verdicts(shard), self._cell, shard.number))
+    async def _judge(self, order: Order) -> None:
+        await self.reply(await _Held(self._verdicts(order), self._cell, order.number))
 
-    async def _verdicts(self, shard: Shard) -> Results | Rejected:
-        prepared = _guarded_prepare(self._rewards, shard)
+    async def _verdicts(self, order: Order) -> Results | Rejected:
+        prepared = _guarded_prepare(self._rewards, order)
         if not isinstance(prepared, Prepared):
             return prepared
         rows = list(prepared.rollouts())
         started = now_ns()
         verdicts = await _score_io(prepared, rows) if rows else []
-        return Results(shard.number, _timed(rows, verdicts, shard, started), done=True)
+        return Results(order.number, _timed(rows, verdicts, order, started), done=True)
 
 
 async def _score_io(prepared: Prepared, rows: Sequence[tuple[int, Rollout, Task]]) -> list[Verdict]:

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rewardsvc import __version__, observe
 from rewardsvc.errors import Problem, SettingsFault
@@ -24,6 +24,8 @@ from rewardsvc.http.guard import Guard
 from rewardsvc.http.score import Score
 from rewardsvc.scheduler import Limits, Scheduler
 from rewardsvc.settings import Settings, worker_environment
+
+SCORE_PREFIX = "/v1/rewards/"
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -41,8 +43,29 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def create_app(settings: Settings, scheduler: Scheduler) -> FastAPI:
-    """The application around a scheduler that somebody else starts and closes."""
+def create_app(settings: Settings, scheduler: Scheduler) -> ASGIApp:
+    """The application around a scheduler, which starts and closes with it: guard, then the one hot route or FastAPI."""
+    score = Score(scheduler)
+    pages = _pages(scheduler)
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(SCORE_PREFIX):
+            scope["path_params"] = {"name": scope["path"].removeprefix(SCORE_PREFIX)}
+            await score(scope, receive, send)
+        else:
+            await pages(scope, receive, send)
+
+    return Guard(
+        route,
+        admit=scheduler.refuse_if_full,
+        key_hashes=settings.key_hashes(),
+        max_body=settings.max_body_mb << 20,
+        max_waiting=settings.max_waiting_mb << 20,
+    )
+
+
+def _pages(scheduler: Scheduler) -> FastAPI:
+    """Everything that is not scoring."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -51,20 +74,12 @@ def create_app(settings: Settings, scheduler: Scheduler) -> FastAPI:
         scheduler.close()
 
     app = FastAPIOffline(redoc_url=None, title="rewardsvc", version=__version__, lifespan=lifespan)
-    app.router.routes.insert(0, Route("/v1/rewards/{name}", Score(scheduler), methods=["POST"]))
     app.include_router(catalogue.routes(scheduler))
     app.include_router(health.routes(scheduler))
     app.include_router(page.routes(scheduler))
     for error in (HTTPException, Problem, Exception):
         app.add_exception_handler(error, problem.handle)
     app.openapi = lambda: openapi.build(scheduler.catalogue)  # type: ignore[method-assign]
-    app.add_middleware(
-        Guard,  # type: ignore[arg-type]
-        admit=scheduler.refuse_if_full,
-        key_hashes=settings.key_hashes(),
-        max_body=settings.max_body_mb << 20,
-        max_waiting=settings.max_waiting_mb << 20,
-    )
     return app
 
 
@@ -96,6 +111,7 @@ async def _serve(settings: Settings, sock: socket.socket, began: float) -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_seconds,
     )
     server = _Server(config)

@@ -176,7 +176,9 @@ class Guard:
         return self._within_limit(b"".join(pieces))
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"A body may have at most {self._max_body >> 20} MiB, also after inflation; send smaller groups.")
+        return TooLarge(
+            f"A body may have at most {self._max_body >> 20} MiB, also after inflation; send smaller groups."
+        )
 
 
 class _Inflater(Protocol):

@@ -20,7 +20,18 @@ from rewardsvc.http.problem import JSON, MEDIA_TYPE, ProblemDocument
 from rewardsvc.http.score import NDJSON
 
 _COMPONENTS = "#/components/schemas/"
-_MODELS = (ScoreRequest, ScoreReply, Verdict, StreamEnd, RewardList, RewardInfo, ProblemDocument, Live, Readiness, Version)
+_MODELS = (
+    ScoreRequest,
+    ScoreReply,
+    Verdict,
+    StreamEnd,
+    RewardList,
+    RewardInfo,
+    ProblemDocument,
+    Live,
+    Readiness,
+    Version,
+)
 _GET_ERRORS = (400, 401, 403, 404, 405, 500, 503)
 _POST_ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500, 503)
 _DESCRIPTION = """A trainer sends a rollout group, the service answers with one verdict per rollout.
@@ -44,7 +55,9 @@ def build(catalogue: Mapping[str, RewardInfo]) -> dict[str, Any]:
         "components": {
             "schemas": schemas,
             "responses": _responses(),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "Needed when keys are set."}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "Needed when keys are set."}
+            },
         },
         "security": [{}, {"key": []}],
     }
@@ -129,10 +142,15 @@ def _fixed_paths(rewards: list[RewardInfo]) -> dict[str, Any]:
     return {
         "/v1/rewards": {"get": _get("list_rewards", "Every reward.", "RewardList", "catalogue")},
         "/v1/rewards/{name}": {
-            "get": {**_get("show_reward", "One reward: params, reasons, cases.", "RewardInfo", "catalogue"), "parameters": [name]}
+            "get": {
+                **_get("show_reward", "One reward: params, reasons, cases.", "RewardInfo", "catalogue"),
+                "parameters": [name],
+            }
         },
         "/livez": {"get": _get("livez", "The event loop answers.", "Live", "health")},
-        "/readyz": {"get": _get("readyz", "Whether requests should be sent here.", "Readiness", "health", {"503": not_ready})},
+        "/readyz": {
+            "get": _get("readyz", "Whether requests should be sent here.", "Readiness", "health", {"503": not_ready})
+        },
         "/version": {"get": _get("version", "What runs here.", "Version", "health")},
         "/metrics": {
             "get": {
@@ -169,5 +187,6 @@ def _responses() -> dict[str, Any]:
     for problem in PROBLEMS:
         titles.setdefault(problem.status, []).append(f"{problem.title} (`{problem.slug}`).")
     return {
-        f"Problem{status}": {"description": " ".join(lines), "content": schema} for status, lines in sorted(titles.items())
+        f"Problem{status}": {"description": " ".join(lines), "content": schema}
+        for status, lines in sorted(titles.items())
     }

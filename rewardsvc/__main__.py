@@ -1,0 +1,5 @@
+"""`python -m rewardsvc` is `rewardsvc`."""
+
+from rewardsvc.cli import app
+
+app()
