@@ -33,8 +33,8 @@ Status = Literal[
 STATUSES: tuple[str, ...] = get_args(Status)
 
 
-class Model(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Base of everything that a caller fills in: typed, immutable, and closed to unknown fields.
+class Model(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything that a caller fills in: typed, and closed to unknown fields.
 
     Constrain and describe a field with `Annotated[int, Meta(ge=1, description="…")]`.
     """
@@ -84,7 +84,7 @@ class Rollout(Model, kw_only=True):
 class ScoreRequest(Model, kw_only=True):
     """One rollout group and what is needed to judge it."""
 
-    task: Task = Task()
+    task: Task = field(default_factory=Task)
     rollouts: Annotated[list[Rollout], Meta(max_length=MAX_ROLLOUTS)]
     params: Annotated[dict[str, Any], Meta(description="The reward's own parameters.")] = {}
     deadline_ms: Annotated[

@@ -1,8 +1,8 @@
 r"""Finds things in model text: the part after the reasoning, boxed answers, tags, fenced code, the final answer.
 
-Model text is hostile, so every function here is total (it never raises on any string) and linear: a mebibyte of
-`\boxed{`, backticks or `<answer>` costs about as much as a mebibyte of prose. Hence scanners with a depth counter,
-regular expressions whose repeats cannot give back what they took, and no recursion.
+Model text is hostile, so every function here is total (it never raises on any string) and linear: even a mebibyte made
+of `\boxed{`, backticks or `<answer>` costs a fraction of a second. Hence scanners with a depth counter, regular
+expressions whose repeats cannot give back what they took, and no recursion.
 
 Nothing here decides whether an answer is right, and nothing guesses: where no style of answer is found there is no
 final answer, not even if the text ends in a number. Places are offsets into the text that was passed, in characters.
@@ -34,7 +34,7 @@ class Span(NamedTuple):
     method: str
 
     def moved(self, offset: int) -> Span:
-        """The same piece, counted from `offset` characters further left."""
+        """The same piece with its place counted from `offset` characters further left."""
         return self._replace(start=self.start + offset, end=self.end + offset)
 
     def trimmed(self) -> Span:

@@ -329,8 +329,8 @@ class Scheduler:
         group = self._enter(name, request, arrived_ns)
         timer = self._expire_later(group, request, arrived_ns)
         arrived: asyncio.Queue[Verdict | None] = asyncio.Queue()
-        for verdict in group.finished():
-            arrived.put_nowait(verdict)
+        for early in group.finished():
+            arrived.put_nowait(early)
         group.on_verdict = arrived.put_nowait
         group.done.add_done_callback(lambda _: arrived.put_nowait(None))
         try:

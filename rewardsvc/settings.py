@@ -26,36 +26,42 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback only with a key.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; beyond loopback only with a key.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     api_keys: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="Accepted keys, separated by commas; each as it is or as `sha256:` and its hex digest.",
     )
-    insecure: bool = Field(False, description="Listen beyond loopback without a key.")
+    insecure: bool = Field(default=False, description="Listen beyond loopback without a key.")
 
     workers: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Warm cpu workers.")
-    reward_files: Names = Field((), description="Python files with a reward each, separated by commas.")
-    required_rewards: Names = Field((), description="Rewards without which the service is not ready.")
-    recycle_items: int = Field(20_000, ge=1, description="A worker is replaced after so many items.")
-    recycle_mb: int = Field(512, ge=1, description="A worker is replaced after growing by so much.")
+    reward_files: Names = Field(default=(), description="Python files with a reward each, separated by commas.")
+    required_rewards: Names = Field(default=(), description="Rewards without which the service is not ready.")
+    recycle_items: int = Field(default=20_000, ge=1, description="A worker is replaced after so many items.")
+    recycle_mb: int = Field(default=512, ge=1, description="A worker is replaced after growing by so much.")
     worker_output: Literal["discard", "show"] = Field(
-        "discard", description="What becomes of text that a reward's code prints; it may quote rollouts."
+        default="discard", description="What becomes of text that a reward's code prints; it may quote rollouts."
     )
 
-    cache_mb: int = Field(128, ge=0, description="Memory for finished verdicts.")
-    max_body_mb: int = Field(32, ge=1, description="Largest body, also after inflation.")
-    max_groups: int = Field(4_096, ge=1, description="Groups under way at once; more are refused with 503.")
-    max_waiting_mb: int = Field(512, ge=1, description="Bodies held in memory at once; more are refused with 503.")
+    cache_mb: int = Field(default=128, ge=0, description="Memory for finished verdicts.")
+    max_body_mb: int = Field(default=32, ge=1, description="Largest body, also after inflation.")
+    max_groups: int = Field(default=4_096, ge=1, description="Groups under way at once; more are refused with 503.")
+    max_waiting_mb: int = Field(
+        default=512, ge=1, description="Bodies held in memory at once; more are refused with 503."
+    )
 
-    header_seconds: float = Field(10.0, gt=0, description="Time that a client has to send its request's head.")
-    body_seconds: float = Field(30.0, gt=0, description="Time that a client has to send the body.")
-    reply_seconds: float = Field(30.0, gt=0, description="Time that a client has to take the reply.")
-    keep_alive_seconds: int = Field(75, ge=0, description="How long an idle connection is kept.")
-    drain_seconds: float = Field(30.0, ge=0, description="Time for groups under way after SIGTERM.")
+    header_seconds: float = Field(default=10.0, gt=0, description="Time that a client has to send its request's head.")
+    body_seconds: float = Field(default=30.0, gt=0, description="Time that a client has to send the body.")
+    reply_seconds: float = Field(default=30.0, gt=0, description="Time that a client has to take the reply.")
+    keep_alive_seconds: int = Field(default=75, ge=0, description="How long an idle connection is kept.")
+    drain_seconds: float = Field(default=30.0, ge=0, description="Time for groups under way after SIGTERM.")
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
-    otlp_endpoint: str | None = Field(None, description="OTLP/HTTP address for traces; none are made without it.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+    otlp_endpoint: str | None = Field(
+        default=None, description="OTLP/HTTP address for traces; none are made without it."
+    )
 
     @field_validator("reward_files", "required_rewards", mode="before")
     @classmethod

@@ -4,8 +4,8 @@
         reply = client.score("math", [r"\\boxed{42}", "41"], reference="42")
         rewards = [verdict.reward for verdict in reply.verdicts]      # None where there is no honest number
 
-Light enough for a trainer: it imports the wire models and the errors of rewardsvc and nothing of the server, and
-aiohttp only once `AsyncClient` is asked for. What a call is lives in `core`; `sync` and `aio` do the I/O.
+It imports the wire models and the errors of rewardsvc, nothing of the server, and aiohttp only once `AsyncClient` is
+asked for. What a call is lives in `core`; `sync` and `aio` do the I/O.
 """
 
 from __future__ import annotations

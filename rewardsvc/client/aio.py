@@ -1,7 +1,7 @@
 """The client for asyncio: thousands of calls in flight from one thread.
 
-It stands on aiohttp, because httpx costs several times the CPU for the same group (`benchmarks/client.py` measures it)
-and its pool slows down with every call that waits. Proxies from the environment and redirects are not followed.
+It stands on aiohttp, because httpx costs a multiple of the CPU, the more so the more calls wait
+(`benchmarks/client.py` measures it). Proxies from the environment and redirects are not followed.
 
 An `AsyncClient` may be made where no loop runs, and shared by any number of loops, threads and forked processes:
 connections belong to one process and one running loop.
@@ -15,19 +15,18 @@ import io
 import os
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import aiohttp
 from yarl import URL
 
 from rewardsvc.client import core
-from rewardsvc.client.core import Answer, Call, Outcome, Service
+from rewardsvc.client.core import Answer, Call, Outcome, Service, T
 
 MAX_IN_FLIGHT = 256
 """Calls that one loop has under way at once; more wait here, under their deadline, and cost no file descriptor."""
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def _awaited(
@@ -54,9 +53,7 @@ class AsyncClient:
     closes its connection, which lets the service stop the work.
     """
 
-    def __init__(
-        self, base_url: str = core.DEFAULT_URL, api_key: str | None = None, timeout: float = core.DEFAULT_TIMEOUT_S
-    ) -> None:
+    def __init__(self, base_url: str = core.URL, api_key: str | None = None, timeout: float = core.TIMEOUT_S) -> None:
         self._service = Service(base_url, api_key, timeout)
         self._opened: dict[tuple[int, asyncio.AbstractEventLoop], _Opened] = {}
 
@@ -66,11 +63,8 @@ class AsyncClient:
     ready = _awaited(Service.ready)
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop and of loops that have ended. A later call opens new ones.
-
-        A loop that runs in another thread must close its own.
-        """
-        here = self._opened.pop(_process_and_loop(), None)
+        """Close the connections of the running loop and of ended ones; a loop in another thread must close its own."""
+        here = self._opened.pop((os.getpid(), asyncio.get_running_loop()), None)
         if here is not None:
             await here.session.close()
         await self._forget_ended_loops()
@@ -80,10 +74,6 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    def __reduce__(self) -> tuple[type[AsyncClient], tuple[str, str | None, float]]:
-        """A pickled client, sent to an actor on another machine, opens its own connections there."""
-        return AsyncClient, self._service.made_of
 
     async def _run(self, call: Call[T]) -> T:
         try:
@@ -117,33 +107,25 @@ class AsyncClient:
             return error
 
     async def _here(self) -> _Opened:
-        here = self._opened.get(_process_and_loop())
+        key = os.getpid(), asyncio.get_running_loop()
+        here = self._opened.get(key)
         if here is None:
-            here = self._opened[_process_and_loop()] = _open()
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=core.KEEP_IDLE_S)
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=core.CONNECT_S)
+            session = aiohttp.ClientSession(
+                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+            )
+            here = self._opened[key] = _Opened(session, asyncio.Semaphore(MAX_IN_FLIGHT))
             await self._forget_ended_loops()
         return here
 
     async def _forget_ended_loops(self) -> None:
-        """Let go of what belonged to loops of this process that are closed.
+        """Let go of what belonged to closed loops of this process.
 
-        What a parent process opened is never touched, not even to close it: the child's copy of the loop shares the
-        parent's epoll instance, and closing there would unregister the parent's own connections.
+        What a parent process opened is not even closed: the child's copy of the loop shares the parent's epoll
+        instance, and closing there would unregister the parent's own connections.
         """
         for (process, loop), ended in list(self._opened.items()):
             if process == os.getpid() and loop.is_closed():
                 self._opened.pop((process, loop), None)
                 await ended.session.close()
-
-
-def _open() -> _Opened:
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=core.KEEP_IDLE_S),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=core.CONNECT_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-    )
-    return _Opened(session, asyncio.Semaphore(MAX_IN_FLIGHT))
-
-
-def _process_and_loop() -> tuple[int, asyncio.AbstractEventLoop]:
-    return os.getpid(), asyncio.get_running_loop()

@@ -3,8 +3,8 @@
 `sync` and `aio` move the bytes and keep the time; all that they must agree on is here, as functions of plain values:
 
     call = service.score("math", rollouts, reference="42")
-    repeat: outcome = (post call.body(seconds left)), then sleep for call.wait(outcome, seconds left)
-    until that is None: reply = call.read(outcome)
+    outcome = (what posting call.body(seconds left) came to), again after call.wait(outcome, seconds left) if not None
+    reply = call.read(outcome)
 
 Scoring is pure, so a call may be sent again safely. It is sent again after HTTP 429 and 503 and when no answer came at
 all, always under the same `X-Request-ID` and never beyond the call's deadline. There is no hedging.
@@ -25,16 +25,16 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from rewardsvc.contract import MAX_DEADLINE_MS, Message, RewardInfo, Rollout, ScoreReply, ScoreRequest, Task, Text
-from rewardsvc.errors import ClientError, DeadlineExceeded, ServiceRefused, ServiceUnreachable
+from rewardsvc.errors import DeadlineExceeded, ServiceRefused, ServiceUnreachable
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-DEFAULT_TIMEOUT_S = 60.0
+URL = "http://127.0.0.1:8000"
+TIMEOUT_S = 60.0
 CONNECT_S = 5.0
 """One address may take so long to accept a connection: a dead replica must not eat the whole deadline."""
 KEEP_IDLE_S = 4.0
 """A connection that was idle for longer is not used again: uvicorn closes its side after 5 seconds."""
 RETRIED_STATUSES = frozenset({429, 503})
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
+FIRST_WAIT_S, LONGEST_WAIT_S, SHORTEST_TRY_S = 0.1, 5.0, 0.02
 
 Chat = Sequence[Message | Mapping[str, Any]]
 Completions = Sequence[str | Chat | Rollout]
@@ -49,8 +49,7 @@ class Answer(NamedTuple):
     retry_after: str | None
 
 
-Outcome = Answer | Exception
-"""What one try came to; an exception when no answer came."""
+Outcome = Answer | Exception  # what one try came to; an exception when no answer came
 
 
 class _ProblemDocument(msgspec.Struct):
@@ -80,15 +79,14 @@ class Service:
     def __init__(self, base_url: str, api_key: str | None, timeout: float) -> None:
         """`timeout` in seconds. Raises ValueError for a URL, a key or a time that cannot work."""
         url = urlsplit(base_url)
-        if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
-            raise ValueError(f"{base_url!r} is not the address of a service: give http(s)://host[:port][/prefix].")
+        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+            raise ValueError("A service's address has the form http(s)://host[:port][/prefix]; keys go into `api_key`.")
         if not 0 < timeout < math.inf:
             raise ValueError(f"A call must have a timeout of more than 0 seconds, not {timeout!r}.")
-        self.made_of = (base_url, api_key, timeout)
         self.timeout = timeout
         self.tls = url.scheme == "https"
         self.host, self.port = url.hostname, url.port or (443 if self.tls else 80)
-        self.origin, self._prefix = f"{url.scheme}://{url.netloc}", url.path.rstrip("/")
+        self.origin, self._prefix = f"{url.scheme}://{url.netloc}", quote(url.path.rstrip("/"), safe="/%")
         self._headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {_header_value(api_key, 'API key')}"
@@ -113,8 +111,10 @@ class Service:
         """
         if isinstance(rollouts, str):
             raise TypeError("`rollouts` is a list of completions; put a single one in a list.")
+        if task is not None and (prompt != "" or reference is not None):
+            raise TypeError("Give either `task`, or `prompt` and `reference`.")
         group = ScoreRequest(
-            task=_task(task, prompt, reference),
+            task=task or Task(prompt=cast(Text, prompt), reference=reference),
             rollouts=[each if isinstance(each, Rollout) else Rollout(completion=cast(Text, each)) for each in rollouts],
             params=dict(params or {}),
         )
@@ -181,8 +181,7 @@ class Readiness(Call[bool]):
 
     def wait(self, outcome: Outcome, left: float) -> float | None:
         """An old keep-alive connection is the only reason to ask again."""
-        self.tries += 1
-        return None if isinstance(outcome, Answer) or self.tries > 1 else 0.0
+        return None if isinstance(outcome, Answer) or self.tries > 0 else super().wait(outcome, left)
 
     def read(self, outcome: Outcome) -> bool:
         """Raises ServiceRefused for any answer but 200 and 503."""
@@ -192,70 +191,51 @@ class Readiness(Call[bool]):
 def wait_before_retry(tries: int, outcome: Outcome, left: float, seed: str) -> float | None:
     """Seconds to wait after try number `tries`, or None to give up: no need, no hope, or not enough of `left` seconds.
 
-    The first failure to get any answer is followed by a try at once: most likely the service had closed an old
-    keep-alive connection. Otherwise the wait doubles from `FIRST_WAIT_S` to `LONGEST_WAIT_S`, less up to half of it at
-    random by `seed`, and comes on top of what the service asked for: those sent away together return one by one.
+    After the first failure to get an answer there is no wait: most likely it was an old keep-alive connection. Else the
+    wait doubles from `FIRST_WAIT_S` to `LONGEST_WAIT_S`, less up to half of it at random by `seed`, and comes on top of
+    what the service asked for: those sent away together return one by one.
     """
-    answered = isinstance(outcome, Answer)
-    if answered and outcome.status not in RETRIED_STATUSES or isinstance(outcome, ssl.SSLCertVerificationError):
+    hopeless = isinstance(outcome, ssl.SSLCertVerificationError)
+    if hopeless or (isinstance(outcome, Answer) and outcome.status not in RETRIED_STATUSES):
         return None
-    if tries == 1 and not answered:
-        return 0.0
     jitter = random.Random(f"{seed}/{tries}").random() / 2
-    back_off = min(FIRST_WAIT_S * 2.0 ** min(tries - 1, 16), LONGEST_WAIT_S) * (1 - jitter)
-    wait = back_off + (asked_wait(outcome) if answered else 0.0)
-    return wait if wait < left else None
+    wait = min(FIRST_WAIT_S * 2.0 ** min(tries - 1, 16), LONGEST_WAIT_S) * (1 - jitter)
+    if isinstance(outcome, Answer):
+        wait += refusal(outcome).retry_after or 0.0
+    elif tries == 1:
+        wait = 0.0
+    return wait if wait + SHORTEST_TRY_S < left else None
 
 
 def told_deadline_ms(left: float, asked_ms: int | None) -> int:
     """The deadline to tell the service, in milliseconds, when this side gives up in `left` seconds.
 
-    A twentieth, but at least 20 ms and at most a second, is kept back for the way to and fro, so that a partial reply
-    arrives in time. What the caller asked for is sent when it is earlier.
+    A twentieth, from 20 ms to a second, is kept back for the way to and fro, so that a partial reply arrives in time.
     """
-    margin = min(max(left / 20, 0.02), 1.0)
+    margin = min(max(left / 20, SHORTEST_TRY_S), 1.0)
     ours = max(1, min(int((left - margin) * 1000), MAX_DEADLINE_MS))
     return ours if asked_ms is None else min(asked_ms, ours)
 
 
-def asked_wait(answer: Answer) -> float:
-    """Seconds that the other side asked for: `retry_after_ms` in the problem, or else Retry-After in whole seconds.
+def refusal(answer: Answer) -> ServiceRefused:
+    """The error for an answer that is not 200, whoever wrote it: our service, or a proxy that knows no RFC 9457.
 
     Retry-After as a date is not read: it would compare two machines' clocks.
     """
-    asked_ms = _problem_in(answer).retry_after_ms
-    if asked_ms is not None:
-        return max(asked_ms / 1000, 0.0)
+    try:
+        problem = _problem.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        problem = _ProblemDocument(detail=answer.body[:200].decode("utf-8", "replace"))
     header = (answer.retry_after or "").strip()
-    return float(header) if header.isascii() and header.isdigit() else 0.0
-
-
-def refusal(answer: Answer) -> ServiceRefused:
-    """The error for an answer that is not 200, whoever wrote it: our service, or a proxy that knows no RFC 9457."""
-    problem = _problem_in(answer)
+    asked = float(header) if header.isascii() and header.isdigit() else None
     return ServiceRefused(
         answer.status,
-        problem.type.replace("#", "/").rpartition("/")[2],
+        problem.type.rpartition("/")[2],
         problem.detail or problem.title,
         retryable=problem.retryable or answer.status in RETRIED_STATUSES,
-        retry_after=asked_wait(answer) or None,
+        retry_after=asked if problem.retry_after_ms is None else max(problem.retry_after_ms / 1000, 0.0),
         errors=[(place.get("pointer", ""), place.get("detail", "")) for place in problem.errors],
     )
-
-
-def _problem_in(answer: Answer) -> _ProblemDocument:
-    try:
-        return _problem.decode(answer.body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return _ProblemDocument(detail=answer.body[:200].decode("utf-8", "replace"), title="No explanation was given.")
-
-
-def _task(task: Task | None, prompt: str | Chat, reference: Any) -> Task:
-    if task is None:
-        return Task(prompt=cast(Text, prompt), reference=reference)
-    if prompt != "" or reference is not None:
-        raise TypeError("Give either `task`, or `prompt` and `reference`.")
-    return task
 
 
 def _encode(request: ScoreRequest) -> bytes:
@@ -267,6 +247,6 @@ def _encode(request: ScoreRequest) -> bytes:
 
 
 def _header_value(value: str, what: str) -> str:
-    if not value or not value.isascii() or not value.isprintable():
-        raise ValueError(f"The {what} must be printable ASCII, because it travels in a header.")
+    if not value.isascii() or not value.isprintable() or " " in value or not value:
+        raise ValueError(f"The {what} travels in a header: it must be printable ASCII without spaces.")
     return value

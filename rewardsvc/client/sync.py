@@ -1,11 +1,9 @@
 """The blocking client: threads, plain scripts, rollout workers.
 
-It stands on `http.client`, because a trainer calls for every group and sometimes for every rollout, and httpx costs
-several times the CPU for the same group (`benchmarks/client.py` measures it). Proxies from the environment and
-redirects are not followed.
+It stands on `http.client`, because a trainer calls for every group, often for every rollout, and httpx costs twice the
+CPU (`benchmarks/client.py` measures it). Proxies from the environment and redirects are not followed.
 
-Any number of threads may share one `Client`: each call takes an idle keep-alive connection or opens one. A forked child
-opens its own.
+Threads may share one `Client`: each call takes an idle connection or opens one. A forked child opens its own.
 """
 
 from __future__ import annotations
@@ -21,13 +19,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from math import inf
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, cast
 
 from rewardsvc.client import core
-from rewardsvc.client.core import Answer, Call, Outcome, Service
+from rewardsvc.client.core import Answer, Call, Outcome, Service, T
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def _blocking(calls: Callable[Concatenate[Service, P], Call[T]]) -> Callable[Concatenate[Client, P], T]:
@@ -44,11 +41,11 @@ class Client:
     `timeout` is the total number of seconds of one call, all its tries and waits included.
     """
 
-    def __init__(
-        self, base_url: str = core.DEFAULT_URL, api_key: str | None = None, timeout: float = core.DEFAULT_TIMEOUT_S
-    ) -> None:
+    def __init__(self, base_url: str = core.URL, api_key: str | None = None, timeout: float = core.TIMEOUT_S) -> None:
         self._service = Service(base_url, api_key, timeout)
-        self._tls = ssl.create_default_context() if self._service.tls else None
+        self._http: Callable[..., HTTPConnection] = HTTPConnection
+        if self._service.tls:
+            self._http = functools.partial(HTTPSConnection, context=ssl.create_default_context())
         self._idle = _IdleConnections()
 
     score = _blocking(Service.score)
@@ -66,21 +63,17 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Client], tuple[str, str | None, float]]:
-        """A pickled client, sent to an actor on another machine, opens its own connections there."""
-        return Client, self._service.made_of
-
     def _run(self, call: Call[T]) -> T:
         until = time.monotonic() + self._service.timeout
         while True:
             outcome = self._try(call, until)
-            wait = call.wait(outcome, _left(until))
+            wait = call.wait(outcome, until - time.monotonic())
             if wait is None:
                 return call.read(outcome)
             time.sleep(wait)
 
     def _try(self, call: Call[T], until: float) -> Outcome:
-        connection = self._idle.take() or _Connection(self._service, self._tls)
+        connection = self._idle.take() or _Connection(self._http(self._service.host, self._service.port))
         try:
             return connection.exchange(call, until)
         except (OSError, HTTPException) as error:
@@ -96,12 +89,8 @@ class Client:
 class _Connection:
     """One connection to the service, for one thread at a time. `reusable` after a reply that leaves it open."""
 
-    def __init__(self, service: Service, tls: ssl.SSLContext | None) -> None:
-        self._http = (
-            HTTPSConnection(service.host, service.port, context=tls)
-            if tls
-            else HTTPConnection(service.host, service.port)
-        )
+    def __init__(self, http: HTTPConnection) -> None:
+        self._http = http
         self._socket: _DeadlineSocket | None = None
         self.reusable = False
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardsvc import observe
-from rewardsvc.errors import Forbidden, NotJson, Overloaded, Problem, TooLarge, Unauthorized, UnsupportedMediaType
+from rewardsvc.errors import Forbidden, NotJson, Overloaded, TooLarge, Unauthorized, UnsupportedMediaType
 from rewardsvc.executors.wire import now_ns
 from rewardsvc.http.problem import of_framework, send_problem
 
@@ -111,7 +111,7 @@ class Guard:
         if scheme.lower() != b"bearer" or not key.strip():
             raise Unauthorized("Send `Authorization: Bearer <key>`.")
         digest = sha256(key.strip()).digest()
-        if not any([hmac.compare_digest(digest, known) for known in self._key_hashes]):
+        if not sum(hmac.compare_digest(digest, known) for known in self._key_hashes):
             raise Forbidden("This key is not one of the service's keys.")
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:

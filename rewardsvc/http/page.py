@@ -12,10 +12,13 @@ from rewardsvc.contract import RewardInfo
 from rewardsvc.scheduler import Scheduler
 
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:3rem auto;padding:0 1rem;color:#1a1a1a}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #ddd}
+table{border-collapse:collapse;width:100%}
+th,td{text-align:left;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #ddd}
 pre{background:#f4f4f4;padding:1rem;overflow-x:auto}.no{color:#b00020}.yes{color:#0a7d28}a{color:#0b57d0}
 @media(prefers-color-scheme:dark){body{background:#161616;color:#eee}pre{background:#222}th,td{border-color:#444}
 a{color:#8ab4f8}.no{color:#ff7a85}.yes{color:#6ddc8c}}"""
+
+_EXAMPLE = r'{"task": {"reference": "42"}, "rollouts": [{"completion": "\\boxed{42}"}, {"completion": "41"}]}'
 
 
 def routes(scheduler: Scheduler) -> APIRouter:
@@ -38,7 +41,7 @@ def _page(scheduler: Scheduler, base: str) -> str:
 <h1>rewardsvc {escape(__version__)}</h1>{state}
 <table><thead><tr><th>Reward</th><th>What it judges</th><th>State</th></tr></thead><tbody>{rows}</tbody></table>
 <h2>Try it</h2><pre>curl {escape(base)}/v1/rewards/exact -H 'Content-Type: application/json' \\
-  -d '{{"task": {{"reference": "42"}}, "rollouts": [{{"completion": "\\\\boxed{{42}}"}}, {{"completion": "41"}}]}}'</pre>
+  -d '{_EXAMPLE}'</pre>
 <p><a href="docs">Try every reward in the browser</a> · <a href="v1/rewards">catalogue</a> ·
 <a href="openapi.json">OpenAPI</a> · <a href="readyz">readiness</a> · <a href="metrics">metrics</a></p>
 </body></html>"""

@@ -1,6 +1,7 @@
 """`POST /v1/rewards/{name}`: bytes in, scheduler, bytes out; plain or one verdict per line.
 
-The endpoint is a bare ASGI application, not a framework function: nothing between the guard and the scheduler is needed.
+The endpoint is a bare ASGI application, not a framework function: between the guard and the scheduler nothing else is
+needed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ this file: `1/2`, `\frac{1}{2}`, `50%` and `$42$` are text. The reward `math` un
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta
 
@@ -34,7 +34,8 @@ class Exact(PerRollout):
 
     The reasoning (`<think>…</think>`) is cut off first; when it never ends there is no answer. The final answer is the
     last `\boxed{…}`, else the last `<answer>…</answer>`, else the last `#### …` line, else what follows the last
-    `Answer:` or `the answer is`, else the whole remaining text. A box or tag that is there but empty is no answer.
+    `Answer:` or `the answer is`, else the whole remaining text. A box or tag that is there but empty is no answer. A
+    text that is the reference as a whole is right even if one of these marks occurs in it.
 
     Always ignored: white space at both ends, one full stop at the end, and how an accented letter is composed. Never
     ignored: hidden characters, and the difference between letters that look alike.
@@ -46,17 +47,18 @@ class Exact(PerRollout):
     resources = Cpu(item_timeout=1.0)
     deterministic = True
     Reference = str | int | float | list[str | int | float]
-    reasons: ClassVar[dict[str, str]] = {
+    reasons = {
         "equal": "The final answer is the reference, or one of the accepted answers.",
         "not_equal": "There is a final answer and it is another one.",
         "no_answer": "There is no final answer: it is empty, the reasoning never ends, or the box or tag is missing.",
     }
-    cases: ClassVar[list[Case]] = [
+    cases = [
         Case.full(r"\boxed{42}", reference="42", reason="equal"),
         Case.full("42", reference=42, reason="equal", why="without any mark the whole text is the answer"),
         Case.full("<think>41? No, 42.</think> The answer is **42**.", reference="42", reason="equal"),
         Case.full("<answer> the  Eiffel Tower.\n</answer>", reference="The Eiffel Tower", reason="equal"),
         Case.full("6 * 7 = 42\n#### 42", reference="42", reason="equal", why="the format of GSM8K"),
+        Case.full("The answer is blowing in the wind", reference="The answer is blowing in the wind", reason="equal"),
         Case.full(r"\boxed{1,000}", reference="1e3", reason="equal", why="plain numbers are compared by value"),
         Case.full("NYC", reference=["New York City", "NYC"], reason="equal", why="a list holds accepted answers"),
         Case.zero("41", reference="42", reason="not_equal"),
@@ -80,7 +82,7 @@ class Exact(PerRollout):
         Case.not_scored("nan", "bad_reference", reference="NaN", reason="nan_reference"),
     ]
 
-    class Params(Model, frozen=True):
+    class Params(Model):
         """What counts as an answer, and which differences do not count."""
 
         ignore_case: Annotated[bool, Meta(description="Upper and lower case are the same.")] = True
@@ -108,31 +110,31 @@ class Exact(PerRollout):
     def score(self, rollout: Rollout, task: Task, params: Params) -> Verdict:
         """Raises `BadReference`: no_reference, empty_reference, nan_reference."""
         accepted = _accepted(task.reference, params)
-        answer = _answer(rollout.text, params)
-        given = _comparable(answer.text, params) if answer else None
-        if answer is None or given is None:
+        answers = _answers(rollout.text, params)
+        equal = next((answer for answer in answers if _is_accepted(answer, accepted, params)), None)
+        if equal is not None:
+            return _verdict(1.0, "equal", equal)
+        if not answers or _comparable(answers[0].text, params) is None:
             return Verdict.scored(0.0, "no_answer", feedback=_WANTED[params.extract])
-        equal = any(_same(given, wanted) for wanted in accepted)
-        return Verdict.scored(
-            float(equal),
-            "equal" if equal else "not_equal",
-            answer=answer.text[:MAX_ANSWER],
-            evidence={"method": answer.method, "start": answer.start, "end": answer.end},
-        )
+        return _verdict(0.0, "not_equal", answers[0])
+
+
+def _verdict(reward: float, reason: str, answer: Span) -> Verdict:
+    evidence = {"method": answer.method, "start": answer.start, "end": answer.end}
+    return Verdict.scored(reward, reason, answer=answer.text[:MAX_ANSWER], evidence=evidence)
 
 
 _STYLES: dict[str, tuple[Style, ...]] = {"auto": STYLES, "whole": (), "boxed": ("boxed",), "tag": ("tag",)}
 
 
-def _answer(text: str, params: Exact.Params) -> Span | None:
-    """The final answer, its place counted from the start of the completion."""
+def _answers(text: str, params: Exact.Params) -> list[Span]:
+    """The final answer, and after it the whole text where that counts too. Places are those in the completion."""
     region = after_reasoning(text)
     if region is None:
-        return None
+        return []
     answer = final_answer(region.text, _STYLES[params.extract])
-    if answer is not None:
-        return answer.moved(region.start)
-    return region._replace(method="whole") if params.extract in ("auto", "whole") else None
+    whole = region.trimmed() if params.extract in ("auto", "whole") else None
+    return [span for span in (answer and answer.moved(region.start), whole) if span is not None]
 
 
 class Number(NamedTuple):
@@ -182,6 +184,11 @@ def _comparable(text: str, params: Exact.Params) -> _Comparable | None:
     return _Comparable(text, plain_number(text) if params.numeric else None) if text else None
 
 
+def _is_accepted(answer: Span, accepted: list[_Comparable], params: Exact.Params) -> bool:
+    given = _comparable(answer.text, params)
+    return given is not None and any(_same(given, wanted) for wanted in accepted)
+
+
 def _same(given: _Comparable, wanted: _Comparable) -> bool:
     if given.number is not None and wanted.number is not None:
         return given.number == wanted.number
@@ -189,7 +196,7 @@ def _same(given: _Comparable, wanted: _Comparable) -> bool:
 
 
 _NUMBER = re.compile(
-    r"([+\-−]?)([1-9][0-9]{0,2}(?:,[0-9]{3})++|[0-9]*+)(?:\.([0-9]*+))?(?:[eE]([+-]?[0-9]{1,18}))?",
+    r"([+-]?)([1-9][0-9]{0,2}(?:,[0-9]{3})++|[0-9]*+)(?:\.([0-9]*+))?(?:[eE]([+-]?[0-9]{1,18}))?",
 )
 
 
@@ -199,7 +206,7 @@ def plain_number(text: str) -> Number | None:
     Allowed: a sign (also U+2212), thousands in groups of three after commas, a decimal point, and an exponent of up to
     18 digits. A group that starts with zero (`0,125`) is a decimal comma for half of the world, and so no number here.
     """
-    found = _NUMBER.fullmatch(text)
+    found = _NUMBER.fullmatch(text.replace("\u2212", "-"))
     if found is None:
         return None
     sign, whole, fraction, power = found.groups(default="")
@@ -209,4 +216,4 @@ def plain_number(text: str) -> Number | None:
         return Number(False, "", 0) if digits else None
     shortest = significant.rstrip("0")
     shift = len(significant) - len(shortest) - len(fraction)
-    return Number(sign in ("-", "−"), shortest, int(power or 0) + shift)
+    return Number(sign == "-", shortest, int(power or 0) + shift)

@@ -133,7 +133,7 @@ def _parse(text: str) -> list[Any]:
 
 
 def _equal(gold: list[Any], answer: list[Any], params: Any) -> bool:
-    return verify(
+    same: bool = verify(
         gold,
         answer,
         float_rounding=params.float_digits,
@@ -141,3 +141,4 @@ def _equal(gold: list[Any], answer: list[Any], params: Any) -> bool:
         timeout_seconds=None,
         raise_on_error=True,
     )
+    return same
