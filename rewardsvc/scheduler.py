@@ -105,9 +105,7 @@ class Group:
     def leave(self) -> None:
         """Gives up every seat whose verdict has not come."""
         for flights, index, position in self.seats:
-            if self.verdicts[position] is None:
-                flights.waiters[index].remove((self, position))
-            flights.groups.discard(self)
+            flights.let_go(index, self, position)
         self.seats.clear()
 
     def finished(self) -> list[Verdict]:
@@ -145,6 +143,21 @@ class Flights:
         group.seats.append((self, index, position))
         self.groups.add(group)
 
+    def let_go(self, index: int, group: Group, position: int) -> None:
+        """This group waits no longer. A row that nobody waits for may never be judged, so no twin may join it."""
+        self.groups.discard(group)
+        waiters = self.waiters[index]
+        if (group, position) in waiters:
+            waiters.remove((group, position))
+            if not waiters:
+                self._forget(self.keys[index], index)
+                self._forget(self.whole_key, 0)
+
+    def _forget(self, key: bytes | None, index: int) -> None:
+        """Twins no longer find this row; the key may stand for a newer one by now."""
+        if key is not None and self._under_way.get(key) == (self, index):
+            del self._under_way[key]
+
     def name_whole(self, key: bytes) -> None:
         """All rows together can be joined under this key."""
         self.whole_key = key
@@ -158,7 +171,7 @@ class Flights:
         """New verdicts: kept in the cache, handed to everybody who waits."""
         self._keep(verdicts)
         for index, verdict in verdicts:
-            waiters = self.waiters[index]
+            waiters, self.waiters[index] = self.waiters[index], []
             if len(waiters) == 1:
                 group, position = waiters[0]
                 group.settle(position, verdict)
@@ -171,19 +184,19 @@ class Flights:
 
     def _keep(self, verdicts: Sequence[tuple[int, Verdict]]) -> None:
         if self.whole_key is not None and verdicts:
-            del self._under_way[self.whole_key]
+            self._forget(self.whole_key, 0)
             self._cache.put(self.whole_key, [verdict for _, verdict in sorted(verdicts, key=lambda row: row[0])])
         for index, verdict in verdicts:
             key = self.keys[index]
             if key is not None:
-                del self._under_way[key]
+                self._forget(key, index)
                 self._cache.put(key, (verdict,))
 
     def refused(self, batch: Batch, problem: Problem) -> None:
         """The request is a mistake of the caller, for everybody who made it."""
-        for key in (*self.keys, self.whole_key):
-            if key is not None:
-                self._under_way.pop(key, None)
+        for index, key in enumerate(self.keys):
+            self._forget(key, index)
+        self._forget(self.whole_key, 0)
         for group in list(self.groups):
             group.refuse(problem)
 
