@@ -207,7 +207,9 @@ class TestFinalAnswer:
         assert final_answer(text, ["line"]) is None
         assert final_answer(text, []) is None
 
-    @pytest.mark.parametrize("text", ["", "42", "The result is 42.", "x = 42", "**42**", "answer 42", "Answers: 42"])
+    @pytest.mark.parametrize(
+        "text", ["", "42", "The result is 42.", "x = 42", "**42**", "answer 42", "Answers: 42", "##### 42"]
+    )
     def test_without_a_style_there_is_no_answer(self, text: str) -> None:
         assert final_answer(text) is None
 

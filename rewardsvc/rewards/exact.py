@@ -110,13 +110,13 @@ class Exact(PerRollout):
     def score(self, rollout: Rollout, task: Task, params: Params) -> Verdict:
         """Raises `BadReference`: no_reference, empty_reference, nan_reference."""
         accepted = _accepted(task.reference, params)
-        answers = _answers(rollout.text, params)
-        equal = next((answer for answer in answers if _is_accepted(answer, accepted, params)), None)
+        answers = [(answer, _comparable(answer.text, params)) for answer in _answers(rollout.text, params)]
+        equal = next((answer for answer, given in answers if _is_accepted(given, accepted)), None)
         if equal is not None:
             return _verdict(1.0, "equal", equal)
-        if not answers or _comparable(answers[0].text, params) is None:
+        if not answers or answers[0][1] is None:
             return Verdict.scored(0.0, "no_answer", feedback=_WANTED[params.extract])
-        return _verdict(0.0, "not_equal", answers[0])
+        return _verdict(0.0, "not_equal", answers[0][0])
 
 
 def _verdict(reward: float, reason: str, answer: Span) -> Verdict:
@@ -184,8 +184,7 @@ def _comparable(text: str, params: Exact.Params) -> _Comparable | None:
     return _Comparable(text, plain_number(text) if params.numeric else None) if text else None
 
 
-def _is_accepted(answer: Span, accepted: list[_Comparable], params: Exact.Params) -> bool:
-    given = _comparable(answer.text, params)
+def _is_accepted(given: _Comparable | None, accepted: list[_Comparable]) -> bool:
     return given is not None and any(_same(given, wanted) for wanted in accepted)
 
 
