@@ -299,11 +299,15 @@ def plain(
     text = text.casefold() if ignore_case else text
     text = _without_punctuation(text) if ignore_punctuation else text
     text = " ".join(text.split()) if ignore_whitespace else text.strip()
-    text = _FULL_STOP.sub("", text)
+    text = _without_full_stop(text)
     return unicodedata.normalize("NFC", text) if compose else text
 
 
-_FULL_STOP = re.compile(r"(?<=[^\s.。])[.。]\Z")
+def _without_full_stop(text: str) -> str:
+    """One full stop at the end goes, unless it follows another or stands alone."""
+    if len(text) < 2 or text[-1] not in ".。" or text[-2] in ".。" or text[-2].isspace():
+        return text
+    return text[:-1]
 
 
 def _without_punctuation(text: str) -> str:

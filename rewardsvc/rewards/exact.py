@@ -110,13 +110,16 @@ class Exact(PerRollout):
     def score(self, rollout: Rollout, task: Task, params: Params) -> Verdict:
         """Raises `BadReference`: no_reference, empty_reference, nan_reference."""
         accepted = _accepted(task.reference, params)
-        answers = [(answer, _comparable(answer.text, params)) for answer in _answers(rollout.text, params)]
-        equal = next((answer for answer, given in answers if _is_accepted(given, accepted)), None)
-        if equal is not None:
-            return _verdict(1.0, "equal", equal)
-        if not answers or answers[0][1] is None:
+        answers = _answers(rollout.text, params)
+        blank = not answers
+        for order, answer in enumerate(answers):
+            given = _comparable(answer.text, params)
+            if _is_accepted(given, accepted):
+                return _verdict(1.0, "equal", answer)
+            blank = blank or (order == 0 and given is None)
+        if blank:
             return Verdict.scored(0.0, "no_answer", feedback=_WANTED[params.extract])
-        return _verdict(0.0, "not_equal", answers[0][0])
+        return _verdict(0.0, "not_equal", answers[0])
 
 
 def _verdict(reward: float, reason: str, answer: Span) -> Verdict:
