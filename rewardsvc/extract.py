@@ -90,7 +90,10 @@ def _box_places(text: str) -> list[tuple[int, int]]:
     One pass, from box to box. `waiting` is the stack of boxes that are still open: where the content starts, and how
     deep the braces were outside of it.
     """
-    structure = _without_escapes(text)
+    first = _first_box(text)
+    if first is None:
+        return []
+    structure = _without_escapes(text[first:])
     places: list[tuple[int, int]] = []
     waiting: list[tuple[int, int]] = []
     depth = 0
@@ -98,7 +101,18 @@ def _box_places(text: str) -> list[tuple[int, int]]:
     for start, following in pairwise([*starts, len(structure) + 1]):
         waiting.append((start, depth))
         depth = _close_boxes(structure[start : following - 1], start, depth + 1, waiting, places)
-    return places
+    return [(start + first, end + first) for start, end in places]
+
+
+def _first_box(text: str) -> int | None:
+    """Where the backslashes before the first box begin: nothing before it need be looked at. None without a box."""
+    found = [place for name in (r"\boxed", r"\fbox") if (place := text.find(name)) >= 0]
+    if not found:
+        return None
+    first = min(found)
+    while first and text[first - 1] == "\\":
+        first -= 1
+    return first
 
 
 def _close_boxes(
