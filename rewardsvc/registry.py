@@ -11,7 +11,7 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ import msgspec
 
 from rewardsvc.contract import CaseInfo, Model, ResourceInfo, RewardInfo
 from rewardsvc.errors import RewardFault
-from rewardsvc.reward import Case, Io, PerGroup, PerRollout, Reward
+from rewardsvc.reward import Case, Cpu, Io, PerGroup, PerRollout, Reward
 
 ENTRY_POINTS = "rewardsvc.rewards"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -36,21 +36,27 @@ class Found:
     wheel: str
     source: metadata.EntryPoint | Path
 
+    @property
+    def label(self) -> str:
+        """What tells it from any other, also from one of the same name."""
+        return str(self.source) if isinstance(self.source, Path) else f"{self.name} of {self.wheel}"
+
 
 @dataclass(frozen=True)
 class Loaded:
     """A catalogue entry, with the reward itself when it can be offered."""
 
+    found: Found
     info: RewardInfo
     reward: Reward | None
 
 
 def find(files: Iterable[str]) -> Iterator[Found]:
-    """Everything announced, entry points first, by name. A file is announced under its stem."""
+    """Everything announced, entry points first, by name. A file is announced under its stem, and once."""
     for entry in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
         wheel = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
         yield Found(entry.name, wheel, entry)
-    for file in files:
+    for file in dict.fromkeys(files):
         path = Path(file)
         yield Found(path.stem, str(path.name), path)
 
@@ -68,11 +74,33 @@ def load(found: Found, broken: str | None = None, taken: Container[str] = ()) ->
         if reward.name in taken:
             raise RewardFault(f"the name {reward.name!r} is already taken by another reward; choose a different name")
         reward.warm()
-        return Loaded(describe(type(reward), found.wheel), reward)
+        return Loaded(found, _plain(describe(type(reward), found.wheel)), reward)
     except RewardFault as fault:
-        return Loaded(_unavailable(found, str(fault)), None)
+        because = str(fault)
     except (Exception, SystemExit) as error:  # the boundary to somebody else's import-time code
-        return Loaded(_unavailable(found, f"importing it failed: {type(error).__name__}: {str(error)[:300]}"), None)
+        because = f"importing it failed: {type(error).__name__}: {str(error)[:300]}"
+    return Loaded(found, _unavailable(found, because), None)
+
+
+def entries(loaded: Sequence[Loaded]) -> list[RewardInfo]:
+    """The catalogue. What cannot be offered takes no name from what can: it is listed under a longer one instead."""
+    taken = {each.info.name for each in loaded if each.reward is not None}
+    for each in loaded:
+        if each.reward is None:
+            name, more = each.found.name, each.found.wheel
+            each.info.name = next(free for free in (name, f"{name} of {more}", each.found.label) if free not in taken)
+            taken.add(each.info.name)
+    return [each.info for each in loaded]
+
+
+def _plain(info: RewardInfo) -> RewardInfo:
+    """The entry as it will arrive in other processes. Raises `RewardFault` when something in it is not plain data."""
+    try:
+        decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(info), type=RewardInfo)
+        msgspec.json.encode(decoded)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise RewardFault(f"its declaration is not plain data: {error}") from None
+    return decoded
 
 
 def _import(found: Found) -> type[Reward]:
@@ -133,6 +161,21 @@ def _faults(cls: type[Reward]) -> Iterator[str]:
         yield "`range` must be two finite numbers, the lower one first"
     if not (inspect.getdoc(cls) or "").strip() or cls.__doc__ is None:
         yield "write a docstring; its first line is the catalogue text"
+    yield from _resource_faults(cls.resources)
+    for case in cls.cases:
+        if len(case.completions) != len(case.rewards) or not case.completions:
+            yield f"a case needs as many rewards as completions, and at least one: {case!r:.200}"
+
+
+def _resource_faults(resources: object) -> Iterator[str]:
+    if not isinstance(resources, (Cpu, Io)):
+        yield "set `resources` to Cpu(…) or Io(…)"
+    elif not (math.isfinite(resources.item_timeout) and resources.item_timeout > 0):
+        yield "`item_timeout` must be a number of seconds above zero"
+    elif resources.memory_mb < 1:
+        yield "`memory_mb` must be at least 1"
+    elif isinstance(resources, Io) and resources.concurrency < 1:
+        yield "`concurrency` must be at least 1"
 
 
 def describe(cls: type[Reward], wheel: str) -> RewardInfo:

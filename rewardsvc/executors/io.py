@@ -1,8 +1,8 @@
 """The `io` executor: one process outside the web process in which coroutine rewards wait for other people's servers.
 
-Each unit (one rollout, or one group) is a shard of its own; a reward has at most `resources.concurrency` of them under way. A coroutine that
-holds the event loop for more than `BLOCKED_SECONDS` costs its own rollout a `timeout` and the process its life; the
-others run again in the next one.
+Each unit (one rollout, or one group) is a shard of its own; a reward has at most `resources.concurrency` of them under
+way. A coroutine that holds the event loop for more than `BLOCKED_SECONDS`, or makes the process grow over its memory,
+costs its own rollout its number and the process its life; the others run again in the next one.
 """
 
 from __future__ import annotations
@@ -10,14 +10,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from rewardsvc.errors import NotScored, Timeout
-from rewardsvc.executors.cpu import WATCH_SECONDS, death, order_of, refusal
-from rewardsvc.executors.link import Link, Parent
-from rewardsvc.executors.wire import Cancel, Cell, Exit, FromWorker, Ready, Rejected, now_ns
+from rewardsvc.errors import NotScored, ResourceLimit, Timeout
+from rewardsvc.executors.cpu import order_of, refusal
+from rewardsvc.executors.link import GARBAGE, RECYCLED, Link, Parent
+from rewardsvc.executors.vitals import Stopwatch, death, grown_mb
+from rewardsvc.executors.wire import (
+    Cancel,
+    Exit,
+    FromWorker,
+    Ready,
+    Rejected,
+    is_mark_of,
+    is_preparing,
+    now_ns,
+)
 from rewardsvc.executors.work import Batch, Row, Shard
 
 BLOCKED_SECONDS = 1.0
-_GRACE_SECONDS = 0.025
+WATCH_SECONDS = 0.025
+_LEAST_BACKOFF, _MOST_BACKOFF = 0.02, 2.0
 
 
 class IoPool:
@@ -32,8 +43,11 @@ class IoPool:
         self._under_way: dict[int, Shard] = {}
         self._running: dict[str, int] = {}
         self._number = 0
+        self._backoff = _LEAST_BACKOFF
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
+        self._stopwatch = Stopwatch()
+        self._looked_ns = 0
 
     @property
     def links(self) -> list[Link]:
@@ -51,12 +65,18 @@ class IoPool:
 
     def refill(self) -> None:
         """Starts the process if it is not there."""
-        if self._link is not None or self._closed:
+        if self._link is not None or self._closed or not self._parent.ready:
             return
         self._link = self._parent.spawn(self.kind)
-        if self._link is not None:
+        if self._link is None:
+            self._refill_later()
+        else:
             self._link.on_message = self._message
             self._link.on_gone = self._gone
+
+    def _refill_later(self) -> None:
+        asyncio.get_running_loop().call_later(self._backoff, self.refill)
+        self._backoff = min(2 * self._backoff, _MOST_BACKOFF)
 
     def submit(self, batch: Batch) -> None:
         """Queues the rows of one group."""
@@ -81,10 +101,12 @@ class IoPool:
         self._running[batch.info.name] = self._running.get(batch.info.name, 0) + 1
         self._link.send(order_of(shard))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
+            self._looked_ns = now_ns()
+            self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look)
 
     def _message(self, message: FromWorker) -> None:
         if isinstance(message, Ready):
+            self._backoff = _LEAST_BACKOFF
             for reward in list(self._queues):
                 self._pump(reward)
             return
@@ -102,55 +124,85 @@ class IoPool:
         self._running[shard.batch.info.name] -= 1
         self._pump(shard.batch.info.name)
 
-    def _watch(self) -> None:
-        """Stops what nobody waits for or what is over its time, and a process whose loop is blocked."""
+    def _look(self) -> None:
+        """Stops what nobody waits for, what is over its time, and a process whose loop is held for too long."""
         self._timer = None
-        assert self._link is not None
-        self._link.drain()
-        now = now_ns()
+        link = self._link
+        if link is not None:
+            link.drain()
+        if link is not None and link is self._link and self._is_sound(link):
+            self._stop_what_is_over(link)
+        if self._under_way and self._timer is None:
+            self._looked_ns = now_ns()
+            self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look)
+
+    def _is_sound(self, link: Link) -> bool:
+        """Ends a process that does nothing but one thing, or that has grown too large."""
+        mark, started_ns = link.cell.current() or (None, 0)
+        if mark is not None and self._stopwatch.seconds(link.pid, started_ns) > BLOCKED_SECONDS:
+            self._lose(link, mark, Timeout("blocked_event_loop"), "item_limit")
+            return False
+        allowed_mb = max((shard.batch.info.resources.memory_mb for shard in self._under_way.values()), default=None)
+        if allowed_mb is not None and grown_mb(link.pid, link.cell) > allowed_mb:
+            self._lose(link, mark, ResourceLimit("memory_limit"), "memory_limit")
+            return False
+        return True
+
+    def _stop_what_is_over(self, link: Link) -> None:
+        """While one coroutine holds the loop, the time of the others stands still."""
+        now, looked = now_ns(), self._looked_ns
+        mark, started_ns = link.cell.current() or (None, now)
         for shard in list(self._under_way.values()):
-            limit = shard.batch.info.resources.item_timeout + _GRACE_SECONDS
-            if now - shard.heard_ns > limit * 1e9:
+            if started_ns <= looked and not is_mark_of(mark, shard.number):
+                shard.heard_ns += now - looked
+            if now - shard.heard_ns > shard.batch.info.resources.item_timeout * 1e9:
                 shard.batch.fail(shard.rows, Timeout("item_limit"))
             if not shard.batch.is_wanted(shard.rows):
-                self._cancel(shard)
-        current = self._link.cell.current()
-        if current is not None and now - current[1] > BLOCKED_SECONDS * 1e9:
-            self._lose(current[0], Timeout("blocked_event_loop"), "item_limit")
-        if self._under_way:
-            self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
+                shard.batch.fail(shard.rows, Timeout("abandoned"))
+                link.send(Cancel(shard.number))
+                self._end(shard)
 
-    def _cancel(self, shard: Shard) -> None:
-        assert self._link is not None
-        self._link.send(Cancel(shard.number))
-        self._end(shard)
-
-    def _lose(self, mark: int, fault: NotScored, because: str) -> None:
-        assert self._link is not None
-        self._link.kill(because)
+    def _lose(self, link: Link, mark: int | None, fault: NotScored, because: str) -> None:
+        link.kill(because)
+        if is_preparing(mark):
+            for shard in self._marked(mark):
+                shard.batch.condemn(fault, {})
         self._restart(mark, fault, {})
+
+    def _marked(self, mark: int | None) -> list[Shard]:
+        return [shard for number, shard in self._under_way.items() if is_mark_of(mark, number)]
 
     def _gone(self, report: Exit | None) -> None:
         """The process died: the coroutine that held it is to blame, the others run again."""
         assert self._link is not None
-        current = self._link.cell.current()
-        fault, evidence = death(report, self._link.killed_because)
-        self._restart(current[0] if current else None, fault, evidence)
+        current, because = self._link.cell.current(), self._link.killed_because
+        if because == RECYCLED:
+            self._restart(None, None, {})
+        else:
+            mark = current and current[0]
+            if because == GARBAGE and not is_preparing(mark):
+                mark = None  # it may be an earlier item's
+            self._restart(mark, *death(report, because))
 
-    def _restart(self, mark: int | None, fault: NotScored, evidence: dict[str, object]) -> None:
-        lost, self._under_way, self._link = self._under_way, {}, None
+    def _restart(self, mark: int | None, fault: NotScored | None, evidence: dict[str, object]) -> None:
+        """What was under way starts again in a new process, without what is marked; else a `fault` may be anybody's."""
+        was_ready, self._link = self.ready, None
+        for shard in self._marked(mark):
+            assert fault is not None
+            if is_preparing(mark):
+                shard.batch.upset(fault, evidence)
+            else:
+                shard.batch.fail(shard.rows, fault, evidence)
+        lost, self._under_way = self._under_way, {}
         self._running.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        guilty = [shard for number, shard in lost.items() if number % Cell.PREPARING == mark]
-        for shard in guilty:
-            shard.batch.fail(shard.rows, fault, evidence)
-        for shard in lost.values():
+        for shard in reversed(lost.values()):
             waiting = shard.batch.units
-            if shard.batch.put_back(shard.rows, blameless=bool(guilty)) and not waiting:
+            if shard.batch.put_back(shard.rows, fault if mark is None else None) and not waiting:
                 self._queues.setdefault(shard.batch.info.name, deque()).appendleft(shard.batch)
-        self.refill()
+        if was_ready:
+            self.refill()
+        else:
+            self._refill_later()
 
     def close(self) -> None:
         """Ends the process; what is undone stays so."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -30,39 +30,51 @@ from rewardsvc.executors.wire import (
     FromWorker,
     Loading,
     Ready,
+    decode_from_minder,
     decode_from_parent,
     decode_from_worker,
     frame,
     send_with_descriptors,
 )
 
+GARBAGE, RECYCLED = "garbage", "recycled"
+IMPORT_SECONDS = 60.0
 _BUFFER = bytearray(1 << 18)
 _VIEW = memoryview(_BUFFER)
 _SOCKET_BYTES = 1 << 21
-IMPORT_SECONDS = 60.0
-_MAX_BACKOFF = 5.0
+_LAST_RESORT_SECONDS = 5.0
+_LEAST_BACKOFF, _MOST_BACKOFF = 0.05, 5.0
 
 
 class Link:
-    """One worker as the front sees it. `on_message` gets its frames, `on_gone` its end (None: no report came)."""
+    """One worker as the front sees it. `on_message` gets its frames, `on_gone` its end (None: no report came).
+
+    `on_gone` is called once, unless `kill` was called before; `on_end` when all of it has ended.
+    """
 
     def __init__(self, kind: str) -> None:
+        """Raises OSError when there are no descriptors left."""
         self.kind = kind
         self.pid = 0
         self.alive = True
         self.killed_because: str | None = None
         self.on_message: Callable[[FromWorker], None] = lambda message: None
         self.on_gone: Callable[[Exit | None], None] = lambda report: None
-        self.sock, self._far_sock = _pair()
-        self._lifeline, self._far_lifeline = _pair()
-        descriptor = Cell.allocate()
-        self._far_cell = os.dup(descriptor)
-        self.cell = Cell(descriptor)
+        self.on_end: Callable[[Link], None] = lambda link: None
+        with contextlib.ExitStack() as undo:
+            self.sock, self._far_sock = _pair(undo)
+            self._lifeline, self._far_lifeline = _pair(undo)
+            self._far_cell = Cell.allocate()
+            undo.callback(os.close, self._far_cell)
+            self.cell = Cell(os.dup(self._far_cell))
+            undo.pop_all()
         self._frames = FrameReader()
         self._outgoing: deque[memoryview] = deque()
+        self._pid_descriptors: list[int] = []  # the worker's, the minder's
+        self._last_resort: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self.sock, self.drain)
-        self._loop.add_reader(self._lifeline, self._ended)
+        self._loop.add_reader(self._lifeline, self._minder_speaks)
 
     def hand_over(self, control: socket.socket) -> None:
         """Sends the far ends to the parent, which forks. Raises OSError when the parent is gone."""
@@ -75,10 +87,21 @@ class Link:
             os.close(self._far_cell)
 
     def send(self, message: object) -> None:
-        """Queues a frame; a worker that is gone is noticed elsewhere."""
-        self._outgoing.append(memoryview(frame(message)))
-        if len(self._outgoing) == 1:
-            self._flush()
+        """Sends a frame, or as much of it as fits now; a worker that is gone is noticed elsewhere."""
+        data = frame(message)
+        if not self._outgoing:
+            try:
+                sent = self.sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                return
+            if sent == len(data):
+                return
+            self._loop.add_writer(self.sock, self._flush)
+            self._outgoing.append(memoryview(data)[sent:])
+        else:
+            self._outgoing.append(memoryview(data))
 
     def _flush(self) -> None:
         while self._outgoing:
@@ -86,13 +109,12 @@ class Link:
             try:
                 sent = self.sock.send(data)
             except (BlockingIOError, InterruptedError):
-                sent = 0
+                return
             except OSError:
                 self._outgoing.clear()
                 break
             if sent < len(data):
                 self._outgoing[0] = data[sent:]
-                self._loop.add_writer(self.sock, self._flush)
                 return
             self._outgoing.popleft()
         self._loop.remove_writer(self.sock)
@@ -117,8 +139,8 @@ class Link:
         try:
             messages = [decode_from_worker(body) for body in self._frames.feed(data)]
         except (FrameTooLong, msgspec.MsgspecError, UnicodeDecodeError):
-            self.kill("garbage")
-            self._loop.call_soon(self.on_gone, None)
+            self.kill(GARBAGE)
+            self.on_gone(None)
             return
         for message in messages:
             if isinstance(message, Ready):
@@ -127,45 +149,60 @@ class Link:
 
     def kill(self, because: str) -> None:
         """Ends the worker and all its descendants at once; nothing that it still sends is read."""
-        if not self.alive:
-            return
+        if self.alive:
+            self._part(because)
+            self._signal(self._pid_descriptors[:1])
+            with contextlib.suppress(OSError):
+                self._lifeline.shutdown(socket.SHUT_WR)
+
+    def _part(self, because: str | None) -> None:
+        """Nothing more goes to the worker or comes from it. A minder that takes too long to report is killed."""
         self.alive = False
         self.killed_because = because
-        self._close_socket()
-        with contextlib.suppress(OSError):
-            self._lifeline.shutdown(socket.SHUT_WR)
-
-    def retire(self, because: str) -> None:
-        """Lets an idle worker end by itself."""
-        self.alive = False
-        self.killed_because = because
-        self._close_socket()
-
-    def _close_socket(self) -> None:
         self._loop.remove_reader(self.sock)
         self._loop.remove_writer(self.sock)
         self.sock.close()
         self._outgoing.clear()
+        self._last_resort = self._loop.call_later(_LAST_RESORT_SECONDS, self._signal, self._pid_descriptors)
 
-    def _ended(self) -> None:
-        """The minder reports, or is gone itself."""
+    @staticmethod
+    def _signal(pid_descriptors: list[int]) -> None:
+        for descriptor in pid_descriptors:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+
+    def _minder_speaks(self) -> None:
+        """It has a worker, reports the worker's end, or is gone itself."""
         try:
-            data = self._lifeline.recv(4096)
+            data, descriptors, _, _ = socket.recv_fds(self._lifeline, 4096, 2)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data = b""
-        self._loop.remove_reader(self._lifeline)
-        self._lifeline.close()
-        bodies = FrameReader().feed(data)
-        report = msgspec.msgpack.decode(bodies[0], type=Exit) if bodies else None
-        observe.worker_ended(self.kind, self.killed_because or _cause(report))
+            data, descriptors = b"", []
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        self._pid_descriptors += descriptors
+        said = [decode_from_minder(body) for body in FrameReader().feed(data)]
+        report = next((message for message in said if isinstance(message, Exit)), None)
+        if report is not None or not data:
+            self._ended(report)
+
+    def _ended(self, report: Exit | None) -> None:
         if self.alive:
             self.drain()
-            self.alive = False
-            self._close_socket()
+        if self.alive:
+            self._part(RECYCLED if self.cell.left else None)
             self.on_gone(report)
+        self._loop.remove_reader(self._lifeline)
+        self._lifeline.close()
+        if self._last_resort is not None:
+            self._last_resort.cancel()
+        for descriptor in self._pid_descriptors:
+            os.close(descriptor)
+        self._pid_descriptors.clear()
         self.cell.close()
+        observe.worker_ended(self.kind, self.killed_because or _cause(report))
+        self.on_end(self)
 
 
 def _cause(report: Exit | None) -> str:
@@ -174,10 +211,11 @@ def _cause(report: Exit | None) -> str:
     return "signal" if report.code < 0 else "exit"
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
+def _pair(undo: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
     """A socket pair: our end does not block, the far end does."""
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
+        undo.callback(end.close)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
     ours.setblocking(False)
     return ours, theirs
@@ -189,16 +227,21 @@ class Parent:
     `on_catalogue` is called after each start with what the rewards' imports gave.
     """
 
-    def __init__(self, bootstrap: Bootstrap, environment: dict[str, str]) -> None:
+    def __init__(
+        self, bootstrap: Bootstrap, environment: dict[str, str], import_seconds: float = IMPORT_SECONDS
+    ) -> None:
+        """`import_seconds` is how long the import of one reward may take."""
         self.ready = False
         self.closed = False
+        self.import_seconds = import_seconds
         self.on_catalogue: Callable[[list[RewardInfo]], None] = lambda rewards: None
         self._bootstrap = bootstrap
         self._environment = environment
         self._loading: str | None = None
-        self._backoff = 0.05
+        self._backoff = _LEAST_BACKOFF
         self._process: subprocess.Popen[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._links: set[Link] = set()
 
     @property
     def pid(self) -> int | None:
@@ -206,32 +249,43 @@ class Parent:
         return self._process.pid if self._process else None
 
     def launch(self) -> None:
-        """Starts the process. May be called before there is an event loop; `attach` then connects it."""
+        """Starts the process. May be called before there is an event loop; `attach` then connects it.
+
+        Raises OSError when the machine has no room for it.
+        """
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__.replace(".link", ".parent"), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=self._environment,
             )
+            undo.pop_all()
         self._control = ours
         self._frames = FrameReader()
-        ours.sendall(frame(self._bootstrap))
+        with contextlib.suppress(OSError):  # it is dead already, which `attach` will notice
+            ours.sendall(frame(self._bootstrap))
 
     def attach(self) -> None:
         """Starts to listen to the process, on the running event loop."""
         if self._process is None:
             self.launch()
-        loop = asyncio.get_running_loop()
         self._control.setblocking(False)
-        loop.add_reader(self._control, self._readable)
-        self._timer = loop.call_later(IMPORT_SECONDS, self._import_too_slow)
+        asyncio.get_running_loop().add_reader(self._control, self._readable)
+        self._restart_timer()
 
     def spawn(self, kind: str) -> Link | None:
-        """A new worker, or None while the parent is not ready."""
+        """A new worker, or None when there can be none at the moment."""
         if not self.ready:
             return None
-        link = Link(kind)
+        try:
+            link = Link(kind)
+        except OSError:
+            observe.worker_ended(kind, "no_descriptors")
+            return None
+        self._links.add(link)
+        link.on_end = self._links.discard
         with contextlib.suppress(OSError):  # its death is about to be noticed, and the link's lifeline with it
             link.hand_over(self._control)
         return link
@@ -241,28 +295,26 @@ class Parent:
             data = self._control.recv(1 << 20)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError as error:
-            if error.errno not in (errno.ECONNRESET, errno.EPIPE):
-                raise
+        except OSError:
             data = b""
         if not data:
-            self._died("it ended while this was imported")
+            self._died("it ended the process that imported it")
             return
         for body in self._frames.feed(data):
             message = decode_from_parent(body)
             if isinstance(message, Loading):
-                self._loading = message.name
-                self._reset_timer()
+                self._loading = message.source
+                self._restart_timer()
             else:
                 self._loading = None
                 self._stop_timer()
                 self.ready = True
-                self._backoff = 0.05
+                self._backoff = _LEAST_BACKOFF
                 self.on_catalogue(message.rewards)
 
-    def _reset_timer(self) -> None:
+    def _restart_timer(self) -> None:
         self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(IMPORT_SECONDS, self._import_too_slow)
+        self._timer = asyncio.get_running_loop().call_later(self.import_seconds, self._import_too_slow)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -270,24 +322,30 @@ class Parent:
             self._timer = None
 
     def _import_too_slow(self) -> None:
-        self._died(f"importing it took more than {IMPORT_SECONDS:g} s")
+        self._died(f"importing it took more than {self.import_seconds:g} s")
 
     def _died(self, why: str) -> None:
         """Starts another one; a reward that was being imported is left out from now on."""
+        observe.parent_died("it was killed" if self._loading is None else f"{why}: {self._loading}")
         if self._loading is not None:
             self._bootstrap.skip[self._loading] = why
             self._loading = None
         self.ready = False
         self._end()
-        if not self.closed:
-            observe.parent_died(why)
-            asyncio.get_running_loop().call_later(self._backoff, self._again)
-            self._backoff = min(2 * self._backoff, _MAX_BACKOFF)
+        self._start_later()
 
-    def _again(self) -> None:
+    def _start_later(self) -> None:
         if not self.closed:
+            self._timer = asyncio.get_running_loop().call_later(self._backoff, self._start_again)
+            self._backoff = min(2 * self._backoff, _MOST_BACKOFF)
+
+    def _start_again(self) -> None:
+        try:
             self.launch()
             self.attach()
+        except OSError as error:
+            observe.parent_died(f"it could not be started: {error.strerror}")
+            self._start_later()
 
     def _end(self) -> None:
         self._stop_timer()
@@ -304,3 +362,9 @@ class Parent:
         self.closed = True
         self.ready = False
         self._end()
+
+    async def workers_gone(self, seconds: float) -> None:
+        """Returns when every worker and all that it left behind has ended, or after so many seconds."""
+        end = asyncio.get_running_loop().time() + seconds
+        while self._links and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.002)

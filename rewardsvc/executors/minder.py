@@ -7,6 +7,7 @@ the lifeline (or dies), the minder kills the worker and every descendant that it
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rewardsvc.executors.wire import Exit, frame
+from rewardsvc.executors.wire import Exit, Minding, frame, send_with_descriptors
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -31,11 +32,23 @@ def die_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def adopt_orphans() -> None:
+    """Asks the kernel to make this process the parent of every descendant that loses its own."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children() -> list[int]:
+    """Process ids of this process's children, zombies included."""
+    try:
+        return [int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def mind(work: Callable[[], None], lifeline: socket.socket) -> None:
     """Forks a worker that runs `work`, waits for its end, and reports it on the lifeline. Returns when all is gone."""
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     minder = os.getpid()
     worker = os.fork()
     if worker == 0:
@@ -44,17 +57,17 @@ def mind(work: Callable[[], None], lifeline: socket.socket) -> None:
             lifeline.close()
             work()
         os._exit(0)
-    status, peak_kb = _wait(worker, lifeline)
-    _clean_up()
-    try:
+    with contextlib.suppress(OSError):  # the front is gone: there is nobody left to tell
+        status, peak_kb = _wait(worker, lifeline)
         lifeline.sendall(frame(Exit(os.waitstatus_to_exitcode(status), peak_kb)))
-    except OSError:
-        return  # the front is gone; there is nobody left to tell
+    _clean_up()
 
 
 def _wait(worker: int, lifeline: socket.socket) -> tuple[int, int]:
     """(wait status, peak memory in KiB) of the worker, which is killed as soon as the lifeline is hung up."""
     descriptor = os.pidfd_open(worker)
+    with contextlib.suppress(OSError):
+        send_with_descriptors(lifeline, Minding(), [descriptor, os.pidfd_open(os.getpid())])
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     poll.register(lifeline, select.POLLIN)
@@ -65,12 +78,12 @@ def _wait(worker: int, lifeline: socket.socket) -> tuple[int, int]:
 
 
 def _clean_up() -> None:
-    """Kills what the worker left behind; as subreaper this process has become the parent of all of it."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    """Kills what the worker left behind; as adopter this process has become the parent of all of it."""
     end = time.monotonic() + _CLEANUP_SECONDS
     while time.monotonic() < end:
-        for child in children.read_text().split() if children.exists() else ():
-            os.kill(int(child), signal.SIGKILL)
+        for child in children():
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
         try:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
                 time.sleep(_CLEANUP_PAUSE)

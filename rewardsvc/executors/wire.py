@@ -6,6 +6,7 @@ shared cell is how the front knows, without asking, which item a worker is on an
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import socket
@@ -24,7 +25,7 @@ _CHUNK = 262_144
 
 
 class Bootstrap(Struct, array_like=True, tag="bootstrap"):
-    """Front → parent, first frame: which rewards to import. Names in `skip` broke an earlier parent."""
+    """Front → parent, first frame: which rewards to import. Sources in `skip` broke an earlier parent, and how."""
 
     files: list[str]
     skip: dict[str, str]
@@ -36,7 +37,7 @@ class Bootstrap(Struct, array_like=True, tag="bootstrap"):
 class Loading(Struct, array_like=True, tag="loading"):
     """Parent → front: this reward's code is about to run; if the parent dies now, it is to blame."""
 
-    name: str
+    source: str
 
 
 class Catalogue(Struct, array_like=True, tag="catalogue"):
@@ -49,6 +50,10 @@ class Fork(Struct, array_like=True, tag="fork"):
     """Front → parent, with three descriptors (socket, lifeline, cell): start a worker of this kind."""
 
     kind: str
+
+
+class Minding(Struct, array_like=True, tag="minding"):
+    """Minder → front, with two pid descriptors (the worker's, its own): the worker runs and can be killed."""
 
 
 class Exit(Struct, array_like=True, tag="exit"):
@@ -95,12 +100,11 @@ class Sample(Struct, array_like=True):
 
 
 class Results(Struct, array_like=True, tag=1):
-    """Worker → front: finished verdicts by index. After `done` the worker is idle; `retire` asks to be replaced."""
+    """Worker → front: finished verdicts by index. After `done` the worker is idle."""
 
     number: int
     verdicts: list[tuple[int, Verdict]]
     done: bool = False
-    retire: bool = False
 
 
 class Rejected(Struct, array_like=True, tag=2):
@@ -113,47 +117,77 @@ class Rejected(Struct, array_like=True, tag=2):
 FromWorker = Ready | Results | Rejected
 ToWorker = Order | Cancel
 FromParent = Loading | Catalogue
+FromMinder = Minding | Exit
 
 encode = msgspec.msgpack.Encoder().encode
 encode_stable = msgspec.msgpack.Encoder(order="deterministic").encode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_parent = msgspec.msgpack.Decoder(FromParent).decode
+decode_from_minder = msgspec.msgpack.Decoder(FromMinder).decode
+_encode_into = msgspec.msgpack.Encoder().encode_into
 
 
 class FrameTooLong(Exception):
     """The peer announced a frame over `MAX_FRAME`: it is broken or hostile, and its stream cannot be trusted."""
 
 
-def frame(message: Any) -> bytes:
+def frame(message: Any) -> bytearray:
     """A message with its length in front."""
-    body = encode(message)
-    return len(body).to_bytes(_HEADER, "little") + body
+    data = bytearray(_HEADER)
+    _encode_into(message, data, _HEADER)
+    data[:_HEADER] = (len(data) - _HEADER).to_bytes(_HEADER, "little")
+    return data
 
 
 class FrameReader:
     """Cuts a byte stream into frame bodies."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._kept = bytearray()
 
-    def feed(self, data: bytes | memoryview) -> list[bytes]:
-        """The frames completed by `data`. Raises `FrameTooLong`."""
-        buffer = self._buffer
-        buffer += data
-        frames: list[bytes] = []
-        start = 0
-        while len(buffer) - start >= _HEADER:
-            end = start + _HEADER + int.from_bytes(buffer[start : start + _HEADER], "little")
-            if end - start > MAX_FRAME:
-                raise FrameTooLong
-            if len(buffer) < end:
-                break
-            frames.append(bytes(buffer[start + _HEADER : end]))
-            start = end
-        if start:
-            del buffer[:start]
+    def feed(self, data: bytes | memoryview) -> list[memoryview]:
+        """The bodies of the frames completed by `data`, to be decoded before its buffer is used again.
+
+        Raises `FrameTooLong`.
+        """
+        kept = self._kept
+        if kept:
+            kept += data
+            if not _begins_with_frame(kept):
+                return []
+            data = bytes(kept)
+            kept.clear()
+        stream = memoryview(data)
+        frames, used = _cut(stream)
+        kept += stream[used:]
         return frames
+
+
+def _begins_with_frame(kept: bytearray) -> bool:
+    """Whether the first frame is complete; asked before anything is copied, so that a long frame is copied once."""
+    return len(kept) >= _HEADER and len(kept) >= _HEADER + _length(kept)
+
+
+def _length(head: bytearray | memoryview) -> int:
+    """The length of the body that a header announces. Raises `FrameTooLong`."""
+    length = int.from_bytes(head[:_HEADER], "little")
+    if length > MAX_FRAME:
+        raise FrameTooLong
+    return length
+
+
+def _cut(stream: memoryview) -> tuple[list[memoryview], int]:
+    """The whole frames at the start of a stream, and how many bytes they take."""
+    frames: list[memoryview] = []
+    start, length = 0, len(stream)
+    while length - start >= _HEADER:
+        end = start + _HEADER + _length(stream[start : start + _HEADER])
+        if end > length:
+            break
+        frames.append(stream[start + _HEADER : end])
+        start = end
+    return frames, start
 
 
 class Connection:
@@ -161,33 +195,61 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self._buffer = memoryview(bytearray(_CHUNK))
+        self._got = self._used = 0
 
     def send(self, message: Any) -> None:
         """Raises OSError when the peer is gone."""
         self.sock.sendall(frame(message))
 
-    def receive(self) -> bytes | None:
-        """The next frame body, or None at the end of the stream."""
-        received = self.receive_with_descriptors(0)
-        return received and received[0]
+    def receive(self) -> memoryview | None:
+        """The next frame body, valid until the next call, or None at the end of the stream.
+
+        One read usually brings one whole frame, because the peer waits for the answer before it sends the next.
+        """
+        self._drop_used()
+        if not self._fill(_HEADER):
+            return None
+        self._used = _HEADER + _length(self._buffer[:_HEADER])
+        if self._used > len(self._buffer):
+            longer = memoryview(bytearray(self._used))
+            longer[: self._got] = self._buffer[: self._got]
+            self._buffer = longer
+        return self._buffer[_HEADER : self._used] if self._fill(self._used) else None
+
+    def _drop_used(self) -> None:
+        rest = self._got - self._used
+        if rest:
+            self._buffer[:rest] = bytes(self._buffer[self._used : self._got])
+        elif len(self._buffer) > _CHUNK:
+            self._buffer = memoryview(bytearray(_CHUNK))
+        self._got, self._used = rest, 0
+
+    def _fill(self, enough: int) -> bool:
+        """Reads until so many bytes are there; False when the stream ends before."""
+        while self._got < enough:
+            count = self.sock.recv_into(self._buffer[self._got :])
+            if not count:
+                return False
+            self._got += count
+        return True
 
     def receive_with_descriptors(self, count: int) -> tuple[bytes, list[int]] | None:
-        """The next frame body and up to `count` descriptors that came with its first byte."""
+        """The next frame body and up to `count` descriptors that came with its first byte; not after `receive`."""
         head, descriptors, _, _ = socket.recv_fds(self.sock, _HEADER, count)
         while 0 < len(head) < _HEADER:
             head += self.sock.recv(_HEADER - len(head))
         if not head:
             return None
-        length = int.from_bytes(head, "little")
-        if length > MAX_FRAME:
-            raise FrameTooLong
-        body = bytearray(length)
-        view = memoryview(body)
-        while view:
-            got = self.sock.recv_into(view)
-            if not got:
+        body = memoryview(bytearray(_length(memoryview(head))))
+        got = 0
+        while got < len(body):
+            count = self.sock.recv_into(body[got:])
+            if not count:
                 return None
-            view = view[got:]
+            got += count
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         return bytes(body), list(descriptors)
 
 
@@ -196,11 +258,12 @@ class Cell:
 
     Each field is one aligned 8-byte store, so a reader never sees half a value. Word 0 holds the item's index (upper
     16 bits) and its start in microseconds of the monotonic clock (lower 48 bits); 0 means idle. Word 1 holds the
-    number of an order that nobody waits for any more.
+    number of an order that nobody waits for any more, word 2 the worker's memory in pages when it last rested, and
+    word 3 whether it has ended of age.
     """
 
     PREPARING = 0xFFFF
-    _TIME = (1 << 48) - 1
+    _TIME = (1 << 48) - 1  # microseconds in 48 bits last for nine years
 
     def __init__(self, descriptor: int) -> None:
         """Maps the page behind `descriptor` and closes it."""
@@ -211,13 +274,16 @@ class Cell:
     @staticmethod
     def allocate() -> int:
         """A descriptor of a fresh page."""
-        descriptor = os.memfd_create("rewardsvc-cell", os.MFD_CLOEXEC)
+        descriptor = os.memfd_create("rewardsvc-cell", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, mmap.PAGESIZE)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)  # no SIGBUS for the front
         return descriptor
 
-    def begin(self, index: int, now_ns: int) -> None:
-        """The worker starts on an item."""
-        self._words[0] = (index << 48) | (now_ns // 1000 & self._TIME)
+    def begin(self, index: int, now_ns: int) -> int:
+        """The worker starts on an item; the number of the order that was called off last."""
+        words = self._words
+        words[0] = index << 48 | now_ns // 1000
+        return words[1]
 
     def rest(self) -> None:
         """The worker is between items."""
@@ -229,12 +295,26 @@ class Cell:
         return (word >> 48, (word & self._TIME) * 1000) if word else None
 
     def call_off(self, number: int) -> None:
-        """Nobody waits for this order any more."""
+        """Nobody waits for this order any more: the worker may skip the rest of it."""
         self._words[1] = number
 
-    def called_off(self, number: int) -> bool:
-        """Whether the worker may skip the rest of this order."""
-        return self._words[1] == number
+    def leave(self) -> None:
+        """The worker is about to end because it is old: nothing that it has not done is its fault, or anybody's."""
+        self._words[3] = 1
+
+    @property
+    def left(self) -> bool:
+        """Whether the worker has ended of age."""
+        return self._words[3] != 0
+
+    def weigh(self, pages: int) -> None:
+        """The worker's memory while it does nothing: what an item takes counts from here."""
+        self._words[2] = pages
+
+    @property
+    def weight(self) -> int:
+        """Pages that the worker had when it last rested."""
+        return self._words[2]
 
     def close(self) -> None:
         """Unmaps the page."""
@@ -242,11 +322,29 @@ class Cell:
         self._page.close()
 
 
+_MARKS = 0x7FFF
+_PREPARING = 0x8000
+
+
+def io_mark(number: int, preparing: bool = False) -> int:
+    """What stands in the cell for an order whose coroutine holds the event loop of an io worker."""
+    return number % _MARKS | (_PREPARING if preparing else 0)
+
+
+def is_mark_of(mark: int | None, number: int) -> bool:
+    """Whether a mark stands for this order."""
+    return mark is not None and mark & ~_PREPARING == number % _MARKS
+
+
+def is_preparing(mark: int | None) -> bool:
+    """Whether a mark says that the order's task was being checked, before any rollout."""
+    return mark is not None and mark & _PREPARING > 0
+
+
 def send_with_descriptors(sock: socket.socket, message: Any, descriptors: Sequence[int]) -> None:
     """One small frame with descriptors attached to its first byte."""
     socket.send_fds(sock, [frame(message)], list(descriptors))
 
 
-def now_ns() -> int:
-    """The clock that the front and the workers share."""
-    return time.monotonic_ns()
+now_ns = time.monotonic_ns
+"""The clock that the front and the workers share."""

@@ -13,10 +13,10 @@ from typing import Protocol
 from msgspec import Raw
 
 from rewardsvc.contract import RewardInfo, Verdict
-from rewardsvc.errors import Crashed, NotScored, Problem
+from rewardsvc.errors import NotScored, Problem, Timeout
 
 MAX_ATTEMPTS = 3
-_CHECK_ONLY = -1  # stands for the one thing to do for a batch without rows: checking its params
+MAX_UPSETS = 2
 Row = tuple[int, str, Raw]
 """Index in the batch, the caller's id, encoded sample."""
 
@@ -37,7 +37,8 @@ class Owner(Protocol):
 class Batch:
     """Rows to be judged with the same task and params. Times are nanoseconds of the monotonic clock.
 
-    A unit is what must stay together: one row, or (`whole`) all of them.
+    A unit is what must stay together: one row, or (`whole`) all of them. Rows are handed out in shards of many; a row
+    that was in a shard when its worker was lost, and nobody could say which row was to blame, is handed out alone.
     """
 
     __slots__ = (
@@ -45,6 +46,8 @@ class Batch:
         "_left",
         "_owner",
         "_pending",
+        "_unchecked",
+        "_upsets",
         "admitted_ns",
         "deadline_ns",
         "info",
@@ -72,8 +75,10 @@ class Batch:
         self.whole = info.per_group or not rows
         self._owner = owner
         self._pending: deque[int] = deque((0,) if self.whole else range(len(rows)))
-        self._left = {*range(len(rows))} or {_CHECK_ONLY}
+        self._left = {*range(len(rows))}
+        self._unchecked = not rows  # without rows there is one thing to do: checking the params
         self._attempts: dict[int, int] = {}
+        self._upsets = 0
 
     @property
     def units(self) -> int:
@@ -83,19 +88,35 @@ class Batch:
     def next_units(self, most: int) -> tuple[int, list[Row] | None]:
         """Up to `most` units for a shard: (units taken from the queue, their rows).
 
-        Units that nobody waits for are taken and left out; None when there is nothing to do at all.
+        Units that nobody waits for are given up; None when there is nothing to do at all.
         """
         if self.whole:
             self._pending.clear()
-            return 1, self.rows if self.is_wanted(self.rows) else None
+            if self.is_wanted(self.rows):
+                return 1, self.rows
+            self.give_up()
+            return 1, None
+        left, attempts, wanted = self._left, self._attempts, self._owner.wanted
         rows: list[Row] = []
         taken = 0
         while self._pending and len(rows) < most:
-            index = self._pending.popleft()
+            index = self._pending[0]
+            if index in attempts:
+                most = 1
+                if rows:
+                    break
+            self._pending.popleft()
             taken += 1
-            if index in self._left and self._owner.wanted(self, index):
-                rows.append(self.rows[index])
+            if index in left:
+                if wanted(self, index):
+                    rows.append(self.rows[index])
+                else:
+                    self.fail([self.rows[index]], Timeout("abandoned"))
         return taken, rows or None
+
+    def give_up(self) -> None:
+        """Nobody waits for anything of this batch any more."""
+        self.condemn(Timeout("abandoned"), {})
 
     def is_wanted(self, rows: Sequence[Row]) -> bool:
         """Whether anybody waits for any of these rows (a batch without rows is always wanted)."""
@@ -104,10 +125,13 @@ class Batch:
     def settle(self, verdicts: Sequence[tuple[int, Verdict]]) -> None:
         """Verdicts from a worker. A second verdict on the same row changes nothing."""
         left = self._left
-        new = [(index, verdict) for index, verdict in verdicts if index in left]
-        left.difference_update([index for index, _ in new])
-        if new or _CHECK_ONLY in left:
-            left.discard(_CHECK_ONLY)
+        new: list[tuple[int, Verdict]] = []
+        for row in verdicts:
+            if row[0] in left:
+                left.remove(row[0])
+                new.append(row)
+        if new or self._unchecked:
+            self._unchecked = False
             self._owner.settled(self, new)
 
     def fail(self, rows: Iterable[Row], fault: NotScored, evidence: dict[str, object] | None = None) -> None:
@@ -123,46 +147,54 @@ class Batch:
     def refuse(self, problem: Problem) -> None:
         """The caller made a mistake that spoils the whole group."""
         self._left.clear()
+        self._unchecked = False
         self._pending.clear()
         self._owner.refused(self, problem)
 
-    def put_back(self, rows: Sequence[Row], blameless: bool) -> int:
+    def put_back(self, rows: Sequence[Row], fault: NotScored | None = None) -> int:
         """Rows that a lost worker left undone run again, first of all; returns how many units that makes.
 
-        Rows may run again as often as somebody else was to blame; of a loss that nobody is to blame for they bear
-        `MAX_ATTEMPTS`.
+        They may run again as often as somebody else was to blame. A loss that may be theirs (`fault`) makes each of
+        them run alone from then on, and the third one is put down to them.
         """
-        undone = [row for row in rows if row[0] in self._left]
-        if not blameless:
-            self._count_attempt(undone)
-            undone = [row for row in undone if row[0] in self._left]
-        if not undone and _CHECK_ONLY not in self._left:
+        if fault is not None:
+            self._suspect(rows, fault)
+        undone = [index for index, _, _ in rows if index in self._left]
+        if not undone and not self._unchecked:
             return 0
-        units = (0,) if self.whole else [index for index, _, _ in undone]
+        units = [0] if self.whole else undone
         self._pending.extendleft(reversed(units))
         return len(units)
 
-    def _count_attempt(self, rows: Sequence[Row]) -> None:
+    def _suspect(self, rows: Sequence[Row], fault: NotScored) -> None:
+        if not rows:
+            self.upset(fault, {})
+        attempts = self._attempts
         for index, _, _ in rows:
-            self._attempts[index] = self._attempts.get(index, 0) + 1
-        self.fail([row for row in rows if self._attempts[row[0]] >= MAX_ATTEMPTS], Crashed("worker_lost"))
+            attempts[index] = attempts.get(index, 0) + 1
+        self.fail([row for row in rows if attempts[row[0]] >= MAX_ATTEMPTS], fault)
+
+    def upset(self, fault: NotScored, evidence: dict[str, object]) -> None:
+        """The task itself, before any rollout, has cost a worker its life. The second time it is condemned for it."""
+        self._upsets += 1
+        if self._upsets >= MAX_UPSETS:
+            self.condemn(fault, evidence)
+
+    def condemn(self, fault: NotScored, evidence: dict[str, object]) -> None:
+        """No row that is still without a verdict gets a number."""
+        self._pending.clear()
+        self.fail(self.rows, fault, evidence)
 
 
 @dataclass(slots=True)
 class Shard:
-    """Rows of a batch that a worker holds.
-
-    `heard_ns` is when the shard was sent or last heard of; `watched` is the row that the watch last saw being judged,
-    and `starved_ns` how long the worker had waited for a processor by then.
-    """
+    """Rows of a batch that a worker holds; `heard_ns` is when it was sent or last heard of."""
 
     number: int
     batch: Batch
     rows: list[Row]
     heard_ns: int
     called_off: bool = False
-    watched: int | None = None
-    starved_ns: int = 0
 
     def rows_at(self, index: int) -> list[Row]:
         """The rows that fall with the one at `index`: itself, or the whole group."""

@@ -17,6 +17,8 @@ import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,7 +26,6 @@ import msgspec
 from rewardsvc.contract import MAX_TEXT_BYTES, Model, Rollout, Task, Timing, Verdict, first_error
 from rewardsvc.errors import BadReference, NotScored
 from rewardsvc.executors.wire import (
-    Cancel,
     Cell,
     Connection,
     FrameReader,
@@ -34,7 +35,9 @@ from rewardsvc.executors.wire import (
     Results,
     Sample,
     decode_to_worker,
+    encode,
     frame,
+    io_mark,
     now_ns,
 )
 from rewardsvc.reward import InvalidTask, PerGroup, PerRollout, Reward
@@ -42,9 +45,13 @@ from rewardsvc.reward import InvalidTask, PerGroup, PerRollout, Reward
 _FLUSH_NS = 2_000_000
 _MIB = 1 << 20
 _BACKSTOP = 8
+_SCORED, _UNNAMED = "scored", ""
 _MAX_ANSWER = 10_000
+_MAX_VERDICT = 4 * _MIB
+_replace = msgspec.structs.replace
 _decode_task = msgspec.msgpack.Decoder(Task).decode
 _decode_sample = msgspec.msgpack.Decoder(Sample).decode
+_decode_verdict = msgspec.msgpack.Decoder(Verdict).decode
 
 
 @dataclass(frozen=True)
@@ -67,121 +74,191 @@ class Prepared:
 
     def rollouts(self) -> Iterator[tuple[int, Rollout, Task]]:
         """Each item with the task it is judged by: a rollout's own reference takes the place of the task's."""
+        task = self.task
         for index, name, payload in self.order.rows:
             sample = _decode_sample(payload)
-            rollout = Rollout(
-                id=name, completion=sample.completion, reference=sample.reference, metadata=sample.metadata
-            )
-            own = sample.reference is not None
-            yield index, rollout, msgspec.structs.replace(self.task, reference=sample.reference) if own else self.task
+            reference = sample.reference
+            rollout = Rollout(id=name, completion=sample.completion, reference=reference, metadata=sample.metadata)
+            yield index, rollout, task if reference is None else _replace(task, reference=reference)
 
 
-def prepare(rewards: Mapping[str, Reward], order: Order) -> Prepared | Rejected:
-    """Validates what the order's rows share; params or a task that spoil the whole group are a rejection."""
-    reward = rewards[order.reward]
+def prepare(rewards: Mapping[str, Reward], order: Order) -> Prepared | Rejected | Results:
+    """Validates what the order's rows share.
+
+    Params or a task that spoil the whole group are a rejection; an exception in a plugin's `check_task` becomes a
+    verdict on every item.
+    """
+    reward = rewards.get(order.reward)
+    if reward is None:  # it was there when the group was admitted, and could not be imported again
+        return _all_alike(order, Verdict.not_scored("unavailable", "reward_gone"))
     try:
         params = msgspec.msgpack.decode(order.params, type=reward.Params)
         task = _decode_task(order.task)
         reward.check_task(task, params)
+        return Prepared(order, reward, task, params)
     except msgspec.ValidationError as error:
         return Rejected(order.number, [first_error(error, "/params")])
     except InvalidTask as error:
-        return Rejected(order.number, [(error.pointer, error.message)])
-    return Prepared(order, reward, task, params)
+        return Rejected(order.number, [(str(error.pointer), str(error.message))])
+    except BaseException as error:
+        return _all_alike(order, _failed(reward, error))
+
+
+def _all_alike(order: Order, verdict: Verdict) -> Results:
+    return Results(order.number, [(index, verdict) for index, _, _ in order.rows], done=True)
 
 
 def run_cpu(connection: Connection, cell: Cell, rewards: Mapping[str, Reward], limits: Limits) -> None:
     """Judges orders until the front hangs up."""
     _settle_in(limits)
+    age = _Age(limits, cell)
     connection.send(Ready(os.getpid()))
-    age = _Age(limits)
-    while (body := connection.receive()) is not None:
-        order = decode_to_worker(body)
-        if isinstance(order, Cancel):
-            continue
-        cell.begin(Cell.PREPARING, now_ns())
-        prepared = _guarded_prepare(rewards, order)
-        if isinstance(prepared, Prepared):
-            age.limit_memory(prepared.reward.resources.memory_mb)
-            message: Results | Rejected = _judge_order(prepared, cell, connection)
-        else:
-            message = prepared
-        cell.rest()
-        if isinstance(message, Results):
-            message.retire = age.is_over(len(order.rows))
-        connection.send(message)
+    with contextlib.suppress(OSError):  # the front is gone, or a reward has closed what is not its own
+        while (body := connection.receive()) is not None:
+            order = decode_to_worker(body)
+            if isinstance(order, Order):
+                cell.begin(Cell.PREPARING, now_ns())
+                message = _judge_order(prepare(rewards, order), cell, connection, age)
+                cell.rest()
+                connection.send(message)
+                if age.is_over(len(order.rows)):
+                    break
+                age.weigh()
+    cell.rest()
 
 
 class _Age:
-    """Decides when a worker has judged or grown enough, and keeps a backstop on its memory.
+    """Decides when a worker has judged or grown enough, and looks after its memory.
 
-    The front kills at the reward's limit, which a plugin cannot catch. The backstop is far above it, so that no library
-    meets (and swallows) a MemoryError that would turn a failure into a wrong answer, and yet the machine is safe from
-    one huge allocation.
+    The front kills at the reward's limit, which a plugin cannot catch. What it was too late for is noticed here, after
+    the item; and a backstop keeps one huge allocation from taking the machine. It is far above the limit, so that no
+    library meets (and swallows) a MemoryError that would turn a failure into a wrong answer.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, cell: Cell) -> None:
         self._limits = limits
+        self._cell = cell
         self._judged = 0
-        self._born_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         self._memory_mb = 0
+        self._born = os.getpid()
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY)
+        self._born_kb = self._peak_kb = _peak_kb()
+        self.weigh()
 
-    def limit_memory(self, memory_mb: int) -> None:
-        """Allows a multiple of `memory_mb` on top of what the process has now."""
-        if memory_mb == self._memory_mb:
-            return
-        self._memory_mb = memory_mb
-        allowed = _data_bytes() + _BACKSTOP * memory_mb * _MIB
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_DATA, (allowed, resource.RLIM_INFINITY))
+    def weigh(self) -> None:
+        """Notes in the cell what the worker has while it does nothing."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            self._cell.weigh(int(os.pread(self._statm, 99, 0).split()[1]))
+
+    def start(self, reward: Reward) -> None:
+        """Allows a multiple of the reward's memory on top of what the process has now."""
+        memory_mb = reward.resources.memory_mb
+        if memory_mb != self._memory_mb:
+            self._memory_mb = memory_mb
+            allowed = _data_bytes() + _BACKSTOP * memory_mb * _MIB
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_DATA, (allowed, resource.RLIM_INFINITY))
+
+    def is_overgrown(self) -> bool:
+        """Whether what was judged since the last question took more memory than its reward may."""
+        before, self._peak_kb = self._peak_kb, _peak_kb()
+        weight_kb = self._cell.weight * resource.getpagesize() // 1024
+        return self._peak_kb > before and self._peak_kb - weight_kb > self._memory_mb * 1024
 
     def is_over(self, items: int) -> bool:
-        """Counts `items`; whether the worker should be replaced now."""
+        """Counts `items`; whether the worker must be replaced now, because of its age or a child process it still has.
+
+        The front is told through the cell. An order that it sends all the same goes to the next worker.
+        """
         self._judged += items
-        grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self._born_kb) // 1024
-        return self._judged >= self._limits.recycle_items or grown_mb >= self._limits.recycle_mb
+        self._peak_kb = _peak_kb()
+        over = (
+            self._judged >= self._limits.recycle_items
+            or self._peak_kb - self._born_kb >= self._limits.recycle_mb * 1024
+            or _has_children()
+        )
+        if over:
+            self._cell.leave()
+        return over
+
+    def end_copies(self) -> None:
+        """A reward that forks and returns twice must not answer twice."""
+        if os.getpid() != self._born:
+            os._exit(0)
 
 
-def _guarded_prepare(rewards: Mapping[str, Reward], order: Order) -> Prepared | Rejected | Results:
-    """`prepare`, where an exception in a plugin's `check_task` becomes a verdict on every item."""
+def _peak_kb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _has_children() -> bool:
+    """Whether a child process is alive. The dead ones are buried."""
     try:
-        return prepare(rewards, order)
-    except BaseException as error:
-        verdict = _failed(rewards[order.reward], error)
-        return Results(order.number, [(index, verdict) for index, _, _ in order.rows], done=True)
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
-def _judge_order(prepared: Prepared, cell: Cell, connection: Connection) -> Results:
-    """Judges item after item, sending what is finished every two milliseconds; returns what is left to send."""
-    number = prepared.order.number
+def _judge_order(
+    prepared: Prepared | Rejected | Results, cell: Cell, connection: Connection, age: _Age
+) -> Rejected | Results:
+    """Judges an order's items, sending what is finished every two milliseconds; returns what is left to send."""
+    if not isinstance(prepared, Prepared):
+        return prepared
+    age.start(prepared.reward)
+    judge_items = _judge_group if isinstance(prepared.reward, PerGroup) else _judge_each
+    message = judge_items(prepared, cell, connection, age)
+    age.end_copies()
+    return message
+
+
+def _judge_each(prepared: Prepared, cell: Cell, connection: Connection, age: _Age) -> Results:
+    """The loop that every rollout goes through; a call less in it is worth more than its looks."""
+    order, reward, params = prepared.order, prepared.reward, prepared.params
+    number, admitted = order.number, order.admitted_ns
+    assert isinstance(reward, PerRollout)
     finished: list[tuple[int, Verdict]] = []
-    if isinstance(prepared.reward, PerGroup):
-        if prepared.order.rows:
-            finished = _judge_group(prepared, prepared.reward, cell)
-        return Results(number, finished, done=True)
     flushed = started = now_ns()
     for index, rollout, task in prepared.rollouts():
-        if cell.called_off(number):
+        if cell.begin(index, started) == number:
             break
-        cell.begin(index, started)
-        verdict = judge(prepared.reward, rollout, task, prepared.params)
+        try:
+            _check_reference(reward, task.reference)
+            verdict = checked(reward, rollout.id, reward.score(rollout, task, params))
+        except BaseException as error:  # the boundary to the plugin's code
+            verdict = _failed(reward, error)
         ended = now_ns()
-        verdict.timing = Timing(_ms(started - prepared.order.admitted_ns), _ms(ended - started))
+        verdict.timing = Timing((started - admitted) // 1000 / 1000, (ended - started) // 1000 / 1000)
         finished.append((index, verdict))
         started = ended
         if ended - flushed > _FLUSH_NS:
+            age.end_copies()
+            if age.is_overgrown():
+                finished[-1] = (index, Verdict.not_scored("resource_limit", "memory_limit"))
             connection.send(Results(number, finished))
             finished, flushed = [], ended
     return Results(number, finished, done=True)
 
 
-def _judge_group(prepared: Prepared, reward: PerGroup, cell: Cell) -> list[tuple[int, Verdict]]:
+def _judge_group(prepared: Prepared, cell: Cell, connection: Connection, age: _Age) -> Results:
+    order, reward = prepared.order, prepared.reward
+    assert isinstance(reward, PerGroup)
     rows = list(prepared.rollouts())
+    if not rows:
+        return Results(order.number, [], done=True)
     started = now_ns()
     cell.begin(rows[0][0], started)
     rollouts = [rollout for _, rollout, _ in rows]
-    verdicts = _guard(reward, len(rows), lambda: _group_verdicts(reward, rollouts, prepared))
-    return _timed(rows, verdicts, prepared.order, started)
+    try:
+        _check_reference(reward, prepared.task.reference)
+        verdicts = checked_group(reward, rollouts, reward.score_group(rollouts, prepared.task, prepared.params))
+    except BaseException as error:
+        verdicts = [_failed(reward, error) for _ in rows]
+    if age.is_overgrown():
+        verdicts = [Verdict.not_scored("resource_limit", "memory_limit") for _ in rows]
+    return Results(order.number, _timed(rows, verdicts, order, started), done=True)
 
 
 def _timed(
@@ -193,35 +270,10 @@ def _timed(
     return [(index, verdict) for (index, _, _), verdict in zip(rows, verdicts, strict=True)]
 
 
-def _group_verdicts(reward: PerGroup, rollouts: Sequence[Rollout], prepared: Prepared) -> list[Verdict]:
-    _check_reference(reward, prepared.task.reference)
-    return checked_group(reward, rollouts, reward.score_group(rollouts, prepared.task, prepared.params))
-
-
-def judge(reward: Reward, rollout: Rollout, task: Task, params: Model) -> Verdict:
-    """One verdict, whatever the reward does short of ending the process."""
-
-    def score() -> list[Verdict]:
-        assert isinstance(reward, PerRollout)
-        _check_reference(reward, task.reference)
-        return [checked(reward, rollout.id, reward.score(rollout, task, params))]
-
-    return _guard(reward, 1, score)[0]
-
-
-def _guard(reward: Reward, count: int, score: Callable[[], list[Verdict]]) -> list[Verdict]:
-    """Runs `score`; an exception becomes `count` verdicts. This is the boundary to the plugin's code."""
-    try:
-        return score()
-    except BaseException as error:
-        return [_failed(reward, error) for _ in range(count)]
-
-
 def _failed(reward: Reward, error: BaseException) -> Verdict:
     """The verdict that an exception stands for. The message is left out: it may quote the rollout."""
     if isinstance(error, NotScored):
-        said = Verdict(status=error.status, reason=error.reason, feedback=error.feedback)  # type: ignore[arg-type]
-        return checked(reward, "", said)
+        return _said(reward, error)
     evidence = {"plugin": reward.name, "error": type(error).__name__, "at": _place(error)}
     if isinstance(error, MemoryError):
         return Verdict.not_scored("resource_limit", "memory_limit", evidence=evidence)
@@ -232,15 +284,21 @@ def _failed(reward: Reward, error: BaseException) -> Verdict:
     return Verdict.not_scored("plugin_error", "exception", evidence=evidence)
 
 
+def _said(reward: Reward, error: NotScored) -> Verdict:
+    """What the reward itself says about a rollout that it cannot judge; its own subclass may lack the attributes."""
+    reason, feedback = getattr(error, "reason", None), getattr(error, "feedback", None)
+    return checked(reward, "", Verdict(status=error.status, reason=reason, feedback=feedback))  # type: ignore[arg-type]
+
+
 def _place(error: BaseException) -> str:
     """`file.py:line` of the innermost frame."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def _check_reference(reward: Reward, reference: Any) -> None:
     """Raises `BadReference` when the reference is not of the type that the reward declares."""
-    if reference is None or reward.Reference is Any:
+    if reward.Reference is Any or reference is None:
         return
     try:
         msgspec.convert(reference, reward.Reference)
@@ -248,18 +306,60 @@ def _check_reference(reward: Reward, reference: Any) -> None:
         raise BadReference("wrong_type", str(error)) from None
 
 
-def checked(reward: Reward, rollout_id: str | None, verdict: Any) -> Verdict:
+def checked(reward: Reward, rollout_id: str | None, returned: Any) -> Verdict:
     """The verdict that a plugin returned, or `plugin_error` saying in what way it is none."""
-    fault = _fault(reward, rollout_id, verdict)
-    if fault:
-        return Verdict.not_scored("plugin_error", "invalid_verdict", evidence={"plugin": reward.name, "error": fault})
-    assert isinstance(verdict, Verdict)
-    if verdict.answer is not None and len(verdict.answer) > _MAX_ANSWER:
-        verdict.answer = verdict.answer[:_MAX_ANSWER]
-    if verdict.feedback is not None and len(verdict.feedback) > MAX_TEXT_BYTES:
-        verdict.feedback = verdict.feedback[:MAX_TEXT_BYTES]
-    verdict.id, verdict.cached = "", False
+    if type(returned) is Verdict and _is_plain(reward, returned):
+        verdict: Verdict = returned
+    else:
+        try:
+            verdict = _as_sent(returned)
+            fault = _fault(reward, rollout_id, verdict)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            fault = f"the verdict is not plain data: {error}"[:200]
+        if fault:
+            evidence = {"plugin": reward.name, "error": fault}
+            return Verdict.not_scored("plugin_error", "invalid_verdict", evidence=evidence)
+        verdict.id = ""
+    verdict.cached = False
     return verdict
+
+
+def _is_plain(reward: Reward, verdict: Any) -> bool:
+    """Whether a verdict is clearly in order: most are, and need no second look."""
+    low, high = reward.range
+    return (
+        verdict.status is _SCORED
+        and type(verdict.reward) is float
+        and low <= verdict.reward <= high
+        and type(verdict.reason) is str
+        and verdict.reason.isascii()
+        and (verdict.answer is None or _is_short(verdict.answer))
+        and verdict.feedback is None
+        and verdict.parts == {}
+        and not reward.parts
+        and verdict.evidence == {}
+        and verdict.id is _UNNAMED
+    )
+
+
+def _as_sent(returned: Any) -> Verdict:
+    """A verdict as other processes will see it. Raises TypeError or ValueError when it cannot be sent."""
+    if not isinstance(returned, Verdict):
+        raise TypeError(f"it is a {type(returned).__name__}, not a Verdict")
+    if isinstance(returned.answer, str):
+        returned.answer = returned.answer[:_MAX_ANSWER]
+    if isinstance(returned.feedback, str):
+        returned.feedback = returned.feedback[:MAX_TEXT_BYTES]
+    encoded = encode(returned)
+    if len(encoded) > _MAX_VERDICT:
+        raise ValueError(f"it has more than {_MAX_VERDICT} bytes")
+    verdict = _decode_verdict(encoded)
+    msgspec.json.encode(verdict)
+    return verdict
+
+
+def _is_short(answer: Any) -> bool:
+    return type(answer) is str and len(answer) <= _MAX_ANSWER and answer.isascii()
 
 
 def checked_group(reward: PerGroup, rollouts: Sequence[Rollout], verdicts: Any) -> list[Verdict]:
@@ -271,22 +371,16 @@ def checked_group(reward: PerGroup, rollouts: Sequence[Rollout], verdicts: Any) 
     return [checked(reward, rollout.id, verdict) for rollout, verdict in zip(rollouts, verdicts, strict=True)]
 
 
-def _fault(reward: Reward, rollout_id: str | None, verdict: Any) -> str | None:
+def _fault(reward: Reward, rollout_id: str | None, verdict: Verdict) -> str | None:
     """What makes this no verdict, or None."""
-    if not isinstance(verdict, Verdict):
-        return f"returned {type(verdict).__name__}, not a Verdict"
     if verdict.id and verdict.id != rollout_id:
         return "the verdict names another rollout"
-    try:
-        msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict)
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-        return f"the verdict is not plain data: {error}"[:200]
     if verdict.status != "scored":
         return None if verdict.reward is None else "a verdict that is not scored has a reward"
     low, high = reward.range
     if verdict.reward is None or not low <= verdict.reward <= high:
         return f"the reward is {verdict.reward!r}, not a number in [{low}, {high}]"
-    if set(verdict.parts) != set(reward.parts):
+    if (verdict.parts or reward.parts) and set(verdict.parts) != set(reward.parts):
         return f"the parts are {sorted(verdict.parts)}, declared are {sorted(reward.parts)}"
     if not all(part is not None and math.isfinite(part) for part in verdict.parts.values()):
         return "a part is not a finite number"
@@ -296,23 +390,29 @@ def _fault(reward: Reward, rollout_id: str | None, verdict: Any) -> str | None:
 def run_io(connection: Connection, cell: Cell, rewards: Mapping[str, Reward], limits: Limits) -> None:
     """Judges orders of coroutine rewards, many at once, until the front hangs up."""
     _settle_in(limits)
-    asyncio.run(_serve_io(connection, cell, rewards))
+    with contextlib.suppress(OSError):
+        asyncio.run(_serve_io(connection, cell, rewards, _Age(limits, cell)))
+    cell.rest()
 
 
-async def _serve_io(connection: Connection, cell: Cell, rewards: Mapping[str, Reward]) -> None:
-    host = _IoHost(connection, cell, rewards)
+async def _serve_io(connection: Connection, cell: Cell, rewards: Mapping[str, Reward], age: _Age) -> None:
+    host = _IoHost(connection, cell, rewards, age)
     await host.reply(Ready(os.getpid()))
     await host.serve()
 
 
 class _IoHost:
-    """Keeps the orders of coroutine rewards under way. Each is one unit: one rollout, or one whole group."""
+    """Keeps the orders of coroutine rewards under way. Each is one unit: one rollout, or one whole group.
 
-    def __init__(self, connection: Connection, cell: Cell, rewards: Mapping[str, Reward]) -> None:
+    It keeps no time: the front calls off what takes too long.
+    """
+
+    def __init__(self, connection: Connection, cell: Cell, rewards: Mapping[str, Reward], age: _Age) -> None:
         self._sock = connection.sock
         self._sock.setblocking(False)
         self._cell = cell
         self._rewards = rewards
+        self._age = age
         self._sending = asyncio.Lock()
         self._under_way: dict[int, asyncio.Task[None]] = {}
 
@@ -331,17 +431,27 @@ class _IoHost:
                 if isinstance(command, Order):
                     task = loop.create_task(self._judge(command))
                     self._under_way[command.number] = task
-                    task.add_done_callback(lambda _, number=command.number: self._under_way.pop(number, None))
+                    task.add_done_callback(partial(self._end, command.number))
                 elif command.number in self._under_way:
                     self._under_way[command.number].cancel()
 
+    def _end(self, number: int, _: asyncio.Task[None]) -> None:
+        del self._under_way[number]
+
     async def _judge(self, order: Order) -> None:
-        await self.reply(await _Held(self._verdicts(order), self._cell, order.number))
+        message = await _Held(self._verdicts(order), self._cell, order.number)
+        self._age.end_copies()
+        await self.reply(message)
+        if len(self._under_way) == 1 and self._age.is_over(len(order.rows)):
+            os._exit(0)
 
     async def _verdicts(self, order: Order) -> Results | Rejected:
-        prepared = _guarded_prepare(self._rewards, order)
+        self._cell.begin(io_mark(order.number, preparing=True), now_ns())
+        prepared = prepare(self._rewards, order)
+        self._cell.begin(io_mark(order.number), now_ns())
         if not isinstance(prepared, Prepared):
             return prepared
+        self._age.start(prepared.reward)
         rows = list(prepared.rollouts())
         started = now_ns()
         verdicts = await _score_io(prepared, rows) if rows else []
@@ -352,16 +462,15 @@ async def _score_io(prepared: Prepared, rows: Sequence[tuple[int, Rollout, Task]
     reward, params = prepared.reward, prepared.params
     rollouts = [rollout for _, rollout, _ in rows]
     try:
-        async with asyncio.timeout(reward.resources.item_timeout):
-            if isinstance(reward, PerGroup):
-                _check_reference(reward, prepared.task.reference)
-                returned: Any = reward.score_group(rollouts, prepared.task, params)
-                return checked_group(reward, rollouts, await returned)
-            assert isinstance(reward, PerRollout)
-            _, rollout, task = rows[0]
-            _check_reference(reward, task.reference)
-            returned = reward.score(rollout, task, params)
-            return [checked(reward, rollout.id, await returned)]
+        if isinstance(reward, PerGroup):
+            _check_reference(reward, prepared.task.reference)
+            returned: Any = reward.score_group(rollouts, prepared.task, params)
+            return checked_group(reward, rollouts, await returned)
+        assert isinstance(reward, PerRollout)
+        _, rollout, task = rows[0]
+        _check_reference(reward, task.reference)
+        returned = reward.score(rollout, task, params)
+        return [checked(reward, rollout.id, await returned)]
     except BaseException as error:
         return [_failed(reward, error) for _ in rows]
 
@@ -376,9 +485,9 @@ class _Held:
 
     def __await__(self) -> Generator[Any, Any, Results | Rejected]:
         steps = self._work.__await__()
-        send: Callable[[], Any] = lambda: next(steps)  # noqa: E731
+        send: Callable[[], Any] = partial(next, steps)
         while True:
-            self._cell.begin(self._number % Cell.PREPARING, now_ns())
+            self._cell.begin(io_mark(self._number), now_ns())
             try:
                 waiting_for = send()
             except StopIteration as end:
@@ -389,9 +498,9 @@ class _Held:
             try:
                 received = yield waiting_for
             except BaseException as error:  # cancellation and the like are handed to the coroutine
-                send = lambda error=error: steps.throw(error)  # noqa: E731
+                send = partial(steps.throw, error)
             else:
-                send = lambda received=received: steps.send(received)  # noqa: E731
+                send = partial(steps.send, received)
 
 
 def _settle_in(limits: Limits) -> None:
@@ -407,9 +516,8 @@ def _settle_in(limits: Limits) -> None:
 
 
 def _data_bytes() -> int:
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[5]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_bytes().split()[5]) * resource.getpagesize()
 
 
 def _ms(nanoseconds: int) -> float:
-    return round(nanoseconds / 1e6, 3)
+    return nanoseconds // 1000 / 1000

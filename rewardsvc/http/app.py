@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import resource
 import signal
 import socket
@@ -26,6 +27,7 @@ from rewardsvc.scheduler import Limits, Scheduler
 from rewardsvc.settings import Settings, worker_environment
 
 SCORE_PREFIX = "/v1/rewards/"
+_BACKLOG = 4096
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -52,6 +54,8 @@ def create_app(settings: Settings, scheduler: Scheduler) -> ASGIApp:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(SCORE_PREFIX):
             scope["path_params"] = {"name": scope["path"].removeprefix(SCORE_PREFIX)}
             await score(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "HEAD":
+            await pages({**scope, "method": "GET"}, receive, send)  # the server sends the head of this reply alone
         else:
             await pages(scope, receive, send)
 
@@ -73,7 +77,9 @@ def _pages(scheduler: Scheduler) -> FastAPI:
         yield
         scheduler.close()
 
-    app = FastAPIOffline(redoc_url=None, title="rewardsvc", version=__version__, lifespan=lifespan)
+    app = FastAPIOffline(
+        redoc_url=None, title="rewardsvc", version=__version__, lifespan=lifespan, redirect_slashes=False
+    )
     app.include_router(catalogue.routes(scheduler))
     app.include_router(health.routes(scheduler))
     app.include_router(page.routes(scheduler))
@@ -113,6 +119,8 @@ async def _serve(settings: Settings, sock: socket.socket, began: float) -> None:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=math.ceil(settings.reply_seconds) + 1,
+        backlog=_BACKLOG,
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()
@@ -141,7 +149,7 @@ class _Server(uvicorn.Server):
         yield
 
     def drain_then_exit(self, scheduler: Scheduler, seconds: float) -> None:
-        """Readiness turns red, groups under way are answered, then the server stops."""
+        """Readiness turns red, groups under way are answered, in the end with a refusal; then the server stops."""
         if self._draining is None:
             self._draining = asyncio.ensure_future(self._drain(scheduler, seconds))
         else:
@@ -149,6 +157,8 @@ class _Server(uvicorn.Server):
 
     async def _drain(self, scheduler: Scheduler, seconds: float) -> None:
         await scheduler.drain(seconds)
+        for request in self.server_state.tasks:
+            request.cancel()
         self.should_exit = True
 
 
@@ -162,7 +172,7 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         sock.close()
         raise SettingsFault(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.") from None
-    sock.listen(4096)
+    sock.listen(_BACKLOG)
     sock.set_inheritable(False)
     return sock
 

@@ -26,7 +26,7 @@ def routes(scheduler: Scheduler) -> APIRouter:
         infos = sorted(scheduler.catalogue.values(), key=lambda info: info.name)
         return Response(msgspec.json.encode(RewardList(infos)), media_type=JSON)
 
-    @router.get("/v1/rewards/{name}")
+    @router.api_route("/v1/rewards/{name}", methods=["GET", "POST"])  # POST never gets here; it is named for `Allow`
     async def show_reward(name: str) -> Response:
         info = scheduler.catalogue.get(name)
         if info is None:

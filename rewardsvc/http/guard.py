@@ -6,12 +6,13 @@ limit (slow heads, slow readers) is in `deadlines`.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import secrets
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardsvc import observe
-from rewardsvc.errors import Forbidden, NotJson, Overloaded, TooLarge, Unauthorized, UnsupportedMediaType
+from rewardsvc.errors import Draining, Forbidden, NotJson, Overloaded, TooLarge, Unauthorized, UnsupportedMediaType
 from rewardsvc.executors.wire import now_ns
 from rewardsvc.http.problem import of_framework, send_problem
 
@@ -30,19 +31,33 @@ else:
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/version", "/", "/docs", "/openapi.json", "/favicon.ico"})
 OPEN_PREFIX = "/static-offline-docs/"
+_ONCE = (b"authorization", b"content-encoding", b"content-type", b"host", b"transfer-encoding", b"x-request-id")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _JSON = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json\s*(?:;\s*charset\s*=\s*\"?utf-?8\"?\s*)?", re.IGNORECASE)
 _INFLATE_STEP = 1 << 20
+Headers = dict[bytes, bytes]
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request as the routes see it. `arrived_ns` is on the monotonic clock; `body` is empty for GET."""
+    """One request as the routes see it. `arrived_ns` is on the monotonic clock; `held` is memory in bytes."""
 
     request_id: str
     arrived_ns: int
-    body: bytes = b""
-    traceparent: str | None = None
+    headers: Headers
+    receive: Receive
+    read: Callable[[Exchange], Awaitable[bytes]]
+    held: int = 0
+
+    def body(self) -> Awaitable[bytes]:
+        """The whole body within its limits, for routes that take one. Raises a `Problem`, or `ClientGone`."""
+        return self.read(self)
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context that the caller sent."""
+        value = self.headers.get(b"traceparent")
+        return value.decode("latin-1") if value is not None else None
 
 
 class ClientGone(Exception):
@@ -74,34 +89,30 @@ class Guard:
         arrived_ns = now_ns()
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
-        scope["rewardsvc.request_id"] = request_id
+        exchange = Exchange(request_id, arrived_ns, headers, receive, self._body)
+        scope["rewardsvc.exchange"] = exchange
         reply = _Reply(send, request_id)
-        held = 0
         try:
+            _check_headers(scope, headers)
             self._check_key(scope["path"], headers.get(b"authorization"))
-            exchange = Exchange(request_id, arrived_ns, b"", _text(headers.get(b"traceparent")))
-            if scope["method"] == "POST":
-                self._admit()
-                exchange.body = await self._body(headers, receive)
-                held = len(exchange.body)
-                self._waiting += held
-            scope["rewardsvc.exchange"] = exchange
             await self._app(scope, receive, reply)
         except ClientGone:
             return
+        except asyncio.CancelledError:  # only the end of the service ends a request
+            await self._refuse(reply, Draining("The service has shut down.", retry_after_ms=1000), request_id)
         except Exception as error:  # the boundary of the service: whatever happened, the client gets a problem
             await self._refuse(reply, error, request_id)
         finally:
-            self._waiting -= held
+            self._waiting -= exchange.held
 
     async def _refuse(self, reply: _Reply, error: Exception, request_id: str) -> None:
+        """Once a reply has begun, the server can only break it off; it does so when nothing more is sent."""
         problem = of_framework(error)
         if problem.status == 500:
             observe.failed(request_id, error)
         observe.request_refused(problem.slug, request_id)
-        if reply.started:
-            raise error
-        await send_problem(reply, problem, request_id)
+        if not reply.started:
+            await send_problem(reply, problem, request_id)
 
     def _check_key(self, path: str, authorization: bytes | None) -> None:
         """Compares with every key, so that the time taken says nothing about which one was nearly right."""
@@ -114,47 +125,51 @@ class Guard:
         if not sum(hmac.compare_digest(digest, known) for known in self._key_hashes):
             raise Forbidden("This key is not one of the service's keys.")
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _body(self, exchange: Exchange) -> bytes:
         """The whole body, inflated. Raises a `Problem`, or `ClientGone`."""
+        self._admit()
+        headers = exchange.headers
         if not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
             raise UnsupportedMediaType("Send `Content-Type: application/json`.")
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding not in (b"identity", b"gzip", b"zstd"):
             raise UnsupportedMediaType("Content-Encoding must be gzip or zstd, once, or absent.")
+        if headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+            raise UnsupportedMediaType("Transfer-Encoding must be chunked, or absent.")
         announced = headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > self._max_body:
             raise self._too_large()
-        body = await self._read(receive)
-        return body if encoding == b"identity" else self._inflate(body, encoding)
+        body = await self._read(exchange)
+        return body if encoding == b"identity" else self._inflate(exchange, body, encoding)
 
-    async def _read(self, receive: Receive) -> bytes:
-        message = await receive()
+    async def _read(self, exchange: Exchange) -> bytes:
+        message = await exchange.receive()
+        chunk: bytes = message.get("body", b"")
         if not message.get("more_body") and message["type"] == "http.request":
-            return self._within_limit(message.get("body", b""))
+            self._hold(exchange, len(chunk), len(chunk))
+            return chunk
         chunks: list[bytes] = []
         size = 0
-        while True:
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            chunk = message.get("body", b"")
+        while message["type"] != "http.disconnect":
             chunks.append(chunk)
             size += len(chunk)
-            if size > self._max_body:
-                raise self._too_large()
-            if self._waiting + size > self._max_waiting:
-                raise Overloaded("The bodies that wait already take all the memory set aside.", retry_after_ms=1000)
+            self._hold(exchange, len(chunk), size)
             if not message.get("more_body"):
                 return b"".join(chunks)
-            message = await receive()
+            message = await exchange.receive()
+            chunk = message.get("body", b"")
+        raise ClientGone
 
-    def _within_limit(self, body: bytes) -> bytes:
-        if len(body) > self._max_body:
+    def _hold(self, exchange: Exchange, more: int, size: int) -> None:
+        """Sets memory aside for `more` bytes of a body that has `size` so far; given back when the request ends."""
+        if size > self._max_body:
             raise self._too_large()
-        if self._waiting + len(body) > self._max_waiting:
+        if self._waiting + more > self._max_waiting:
             raise Overloaded("The bodies that wait already take all the memory set aside.", retry_after_ms=1000)
-        return body
+        exchange.held += more
+        self._waiting += more
 
-    def _inflate(self, body: bytes, encoding: bytes) -> bytes:
+    def _inflate(self, exchange: Exchange, body: bytes, encoding: bytes) -> bytes:
         """Inflates step by step and stops at the limit, so that a bomb costs no more than an honest body."""
         inflater: _Inflater = _Gzip() if encoding == b"gzip" else zstd.ZstdDecompressor()
         pieces: list[bytes] = []
@@ -167,13 +182,12 @@ class Guard:
                     raise NotJson("The compressed body ends too early.")
                 pieces.append(piece)
                 size += len(piece)
-                if size > self._max_body:
-                    raise self._too_large()
+                self._hold(exchange, len(piece), size)
         except (zlib.error, zstd.ZstdError):
             raise NotJson(f"The body is not valid {encoding.decode()}.") from None
         if inflater.unused_data:
             raise NotJson("There is something after the end of the compressed body.")
-        return self._within_limit(b"".join(pieces))
+        return b"".join(pieces)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(
@@ -230,15 +244,25 @@ class _Reply:
         await self._send(message)
 
 
+def _check_headers(scope: Scope, headers: Headers) -> None:
+    """What RFC 9112 asks of a request (3.2), and no header twice that two readers could read differently."""
+    if len(headers) != len(scope["headers"]):
+        names = [name for name, _ in scope["headers"]]
+        for name in _ONCE:
+            if names.count(name) > 1:
+                raise NotJson(f"The header {name.decode()} stands in the request more than once.")
+    if b"host" not in headers and scope["http_version"] == "1.1":
+        raise NotJson("A request of HTTP/1.1 must have a Host header.")
+
+
 def _request_id(given: bytes | None) -> str:
     """The caller's id when it is printable and short, else one of ours."""
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given.decode()
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else new_request_id()
+
+
+def new_request_id() -> str:
+    """An id for a request that came without one."""
     return secrets.token_hex(8)
-
-
-def _text(value: bytes | None) -> str | None:
-    return value.decode("latin-1") if value is not None else None
 
 
 def exchange_of(scope: Any) -> Exchange:

@@ -96,8 +96,10 @@ def of_framework(error: Exception) -> Problem:
 async def handle(request: Request, error: Exception) -> Response:
     """For the framework's table of exception handlers."""
     problem = of_framework(error)
-    request_id = request.scope.get("rewardsvc.request_id", "")
+    request_id = request.scope["rewardsvc.exchange"].request_id
     kept: dict[str, Any] = dict(getattr(error, "headers", None) or {})
+    if problem.status == 405:
+        kept["Allow"] = ", ".join(sorted({*kept["Allow"].split(", "), "HEAD"}))
     kept |= {name.decode(): value.decode() for name, value in headers(problem)}
     body = msgspec.json.encode(document(problem, request_id))
     return Response(body, problem.status, kept, MEDIA_TYPE)

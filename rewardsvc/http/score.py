@@ -13,12 +13,13 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from rewardsvc import observe, strict_json
-from rewardsvc.contract import ScoreRequest
+from rewardsvc.contract import ScoreRequest, Verdict
 from rewardsvc.http.guard import Exchange, exchange_of
 from rewardsvc.http.problem import JSON, send_body, wrong_shape
 from rewardsvc.scheduler import Scheduler
 
 NDJSON = "application/x-ndjson"
+_LINES_HEAD = ((b"content-type", NDJSON.encode()),)
 _WATCH_SECONDS = 0.02
 _encode = msgspec.json.Encoder().encode
 
@@ -42,8 +43,7 @@ class Score:
         exchange = exchange_of(scope)
         name: str = scope["path_params"]["name"]
         with observe.span("score", exchange.traceparent, reward=name):
-            request = parse(exchange.body)
-            exchange.body = b""
+            request = parse(await exchange.body())
             watch = _Watch(receive)
             try:
                 if _wants_lines(scope):
@@ -59,16 +59,21 @@ class Score:
                 watch.stop()
 
     async def _stream(self, name: str, request: ScoreRequest, exchange: Exchange, send: Send) -> None:
-        """One line per verdict as it is ready, then the group. A problem before the first line is still a problem."""
+        """One line per verdict as it is ready, then the group. A problem before the first line is still a problem.
+
+        Rollouts that no reward could judge are known before the params are checked: their lines wait for another one.
+        """
         lines = self._scheduler.stream(name, request, exchange.request_id, exchange.arrived_ns)
-        started = False
+        started, ready = False, b""
         try:
             async for line in lines:
+                ready += _encode(line) + b"\n"
+                if not started and isinstance(line, Verdict) and line.status == "bad_item":
+                    continue
                 if not started:
-                    started = True
-                    head = [(b"content-type", NDJSON.encode())]
-                    await send({"type": "http.response.start", "status": 200, "headers": head})
-                await send({"type": "http.response.body", "body": _encode(line) + b"\n", "more_body": True})
+                    await send({"type": "http.response.start", "status": 200, "headers": _LINES_HEAD})
+                await send({"type": "http.response.body", "body": ready, "more_body": True})
+                started, ready = True, b""
             await send({"type": "http.response.body", "body": b""})
         finally:
             await lines.aclose()  # type: ignore[attr-defined]

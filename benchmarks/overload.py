@@ -1,0 +1,190 @@
+"""What happens when ten times more work arrives than can be done: how fast the rest is refused, and what still gets done.
+
+A service with two workers and a reward that sleeps (so that the judging itself takes no processor from the service or
+from this load generator) is first asked by as many clients as keep it busy: the peak. Then requests are sent at ten
+times that rate, whatever becomes of them. Printed are how long a refusal takes (p50, p99), the scored rollouts per
+second relative to the peak, the time from the end of the overload until a probe is answered as on a quiet service, the
+front's memory, and the machine's load. Bars: refused within 5 ms (p50), goodput at least 90 %, recovery within 1 s.
+
+    .venv/bin/python benchmarks/overload.py [--seconds 5] [--times 10]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+PATIENT = Path(__file__).parent.parent / "tests" / "plugins" / "patient.py"
+WORKERS, SLEEP, DEADLINE_MS = 2, 0.05, 1_000
+_fresh = count(1)
+
+
+@dataclass
+class Outcome:
+    """Replies by status with their latencies in seconds; `scored` and `expired` count verdicts."""
+
+    latencies: dict[int, list[float]] = field(default_factory=dict)
+    scored: int = 0
+    expired: int = 0
+
+    def add(self, status: int, seconds: float, body: bytes) -> None:
+        self.latencies.setdefault(status, []).append(seconds)
+        self.scored += body.count(b'"status":"scored"')
+        self.expired += body.count(b'"status":"timeout"')
+
+
+def request() -> bytes:
+    """A group of one that sleeps and is like no other."""
+    group = {"rollouts": [{"completion": f"{SLEEP + next(_fresh) / 1e9:.9f}"}], "deadline_ms": DEADLINE_MS}
+    body = json.dumps(group).encode()
+    head = "POST /v1/rewards/patient HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+    return head.encode() + b"%d\r\n\r\n" % len(body) + body
+
+
+class Caller(asyncio.Protocol):
+    """One kept connection with one request at a time."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._reply: asyncio.Future[tuple[int, bytes]] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, found, body = self._data.partition(b"\r\n\r\n")
+        if found and len(body) >= int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]):
+            self._data = b""
+            assert self._reply is not None
+            self._reply.set_result((int(head[9:12]), body))
+
+    async def call(self, outcome: Outcome) -> None:
+        self._reply = asyncio.get_running_loop().create_future()
+        started = time.perf_counter()
+        assert isinstance(self._transport, asyncio.WriteTransport)
+        self._transport.write(request())
+        status, body = await self._reply
+        outcome.add(status, time.perf_counter() - started, body)
+
+
+async def callers(port: int, number: int) -> list[Caller]:
+    loop = asyncio.get_running_loop()
+    return [(await loop.create_connection(Caller, "127.0.0.1", port))[1] for _ in range(number)]
+
+
+async def closed_loop(port: int, clients: int, seconds: float) -> float:
+    """Scored rollouts per second with clients that wait for each reply."""
+    outcome, end = Outcome(), time.perf_counter() + seconds
+
+    async def ask(caller: Caller) -> None:
+        while time.perf_counter() < end:
+            await caller.call(outcome)
+
+    await asyncio.gather(*map(ask, await callers(port, clients)))
+    return outcome.scored / seconds
+
+
+async def open_loop(port: int, rate: float, seconds: float) -> Outcome:
+    """Requests at a steady rate, each on a connection that is idle."""
+    outcome, free, under_way = Outcome(), await callers(port, 1_000), set()
+    started = time.perf_counter()
+    sent = 0
+    while (now := time.perf_counter() - started) < seconds:
+        while sent < now * rate and free:
+            caller = free.pop()
+            task = asyncio.ensure_future(caller.call(outcome))
+            under_way.add(task)
+            task.add_done_callback(lambda task, caller=caller: (under_way.discard(task), free.append(caller)))
+            sent += 1
+        await asyncio.sleep(0.001)
+    outcome.latencies[0] = [0.0] * sent
+    scored_in_time = outcome.scored
+    await asyncio.gather(*under_way)
+    outcome.scored = scored_in_time
+    return outcome
+
+
+async def recovery(port: int) -> float:
+    """Seconds until a probe is scored about as fast as on a quiet service."""
+    started = time.perf_counter()
+    (caller,) = await callers(port, 1)
+    while True:
+        probe = Outcome()
+        await caller.call(probe)
+        if probe.scored and probe.latencies[200][0] < 10 * SLEEP:
+            return time.perf_counter() - started
+        await asyncio.sleep(0.01)
+
+
+def memory_mb(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 20
+
+
+def start() -> tuple[subprocess.Popen[bytes], int]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    environment = os.environ | {"REWARDSVC_REWARD_FILES": str(PATIENT), "REWARDSVC_WORKERS": str(WORKERS)}
+    log = tempfile.TemporaryFile()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rewardsvc", "serve", "--port", str(port)], env=environment, stderr=log, stdout=log
+    )
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port)) as sock:
+                sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+                if b" 200 " in sock.recv(100):
+                    return process, port
+        except OSError:
+            pass
+        time.sleep(0.02)
+
+
+async def measure(process: subprocess.Popen[bytes], port: int, seconds: float, times: float) -> None:
+    await closed_loop(port, 4, 1)
+    before = memory_mb(process.pid)
+    peak = max([await closed_loop(port, clients, seconds / 2) for clients in (4, 8, 16)])
+    print(f"peak               {peak:8.0f} scored/s ({WORKERS} workers, {SLEEP * 1e3:g} ms each)", flush=True)
+    outcome = await open_loop(port, times * peak, seconds)
+    took = await recovery(port)
+    refused = sorted(outcome.latencies.get(503, [0.0]))
+    accepted = sorted(outcome.latencies.get(200, [0.0]))
+    others = {status: len(values) for status, values in outcome.latencies.items() if status not in (0, 200, 503)}
+    print(f"offered            {len(outcome.latencies[0]) / seconds:8.0f} requests/s ({times:g} times the peak were wanted)")
+    print(f"refused with 503   {len(refused) / seconds:8.0f} requests/s")
+    print(f"  p50, p99         {statistics.median(refused) * 1e3:8.1f} ms {refused[int(len(refused) * 0.99)] * 1e3:8.1f} ms")
+    print(f"goodput            {outcome.scored / seconds:8.0f} scored/s, {outcome.scored / seconds / peak:.0%} of the peak")
+    print(f"  expired          {outcome.expired / seconds:8.0f} taken and not judged before their deadline, each second")
+    print(f"  accepted p99     {accepted[int(len(accepted) * 0.99)] * 1e3:8.1f} ms (deadline {DEADLINE_MS} ms)")
+    print(f"recovery           {took * 1e3:8.0f} ms")
+    print(f"front's memory     {before:8} MB before, {memory_mb(process.pid)} MB after; other statuses: {others or 'none'}")
+    print(f"load average       {os.getloadavg()[0]:8.1f} on {os.cpu_count()} cores")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="the service under ten times the load that it can carry")
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--times", type=float, default=10)
+    asked = parser.parse_args()
+    process, port = start()
+    try:
+        asyncio.run(measure(process, port, asked.seconds, asked.times))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()

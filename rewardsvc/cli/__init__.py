@@ -1,0 +1,43 @@
+"""The command line: one module per concern, put together here.
+
+    serve      start the service                     own_service   a service for the length of one command
+    score      a file of groups                      groups, journal, progress
+    rewards    what can be scored here
+    author     write a reward, check its promises    templates/
+    demo · bench · doctor · openapi                  for those who try it, measure it, install it, document it
+
+Modules that take long to import (the server, the executors) are imported by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    import typer
+except ImportError:
+    sys.exit("The command line and the server are an extra: pip install 'rewardsvc[server]'")
+
+from rewardsvc.cli import author, bench, demo, doctor, openapi, rewards, score, serve
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="The reward service for RL post-training: rollout groups in, honest verdicts out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    serve.serve,
+    score.score,
+    rewards.rewards,
+    author.new,
+    author.check,
+    demo.demo,
+    serve.config,
+    doctor.doctor,
+    openapi.openapi,
+    bench.bench,
+):
+    app.command()(command)
