@@ -27,7 +27,8 @@ from itertools import count
 from pathlib import Path
 
 PATIENT = Path(__file__).parent.parent / "tests" / "plugins" / "patient.py"
-WORKERS, SLEEP, DEADLINE_MS = 2, 0.05, 1_000
+WORKERS, DEADLINE_MS = 2, 1_000
+ITEM_SECONDS = 0.05
 _fresh = count(1)
 
 
@@ -47,7 +48,7 @@ class Outcome:
 
 def request() -> bytes:
     """A group of one that sleeps and is like no other."""
-    group = {"rollouts": [{"completion": f"{SLEEP + next(_fresh) / 1e9:.9f}"}], "deadline_ms": DEADLINE_MS}
+    group = {"rollouts": [{"completion": f"{ITEM_SECONDS + next(_fresh) / 1e9:.9f}"}], "deadline_ms": DEADLINE_MS}
     body = json.dumps(group).encode()
     head = "POST /v1/rewards/patient HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
     return head.encode() + b"%d\r\n\r\n" % len(body) + body
@@ -93,8 +94,11 @@ async def closed_loop(port: int, clients: int, seconds: float) -> float:
         while time.perf_counter() < end:
             await caller.call(outcome)
 
-    await asyncio.gather(*map(ask, await callers(port, clients)))
-    return outcome.scored / seconds
+    asking = asyncio.gather(*map(ask, await callers(port, clients)))
+    await asyncio.sleep(end - time.perf_counter())
+    scored_in_time = outcome.scored
+    await asking
+    return scored_in_time / seconds
 
 
 async def open_loop(port: int, rate: float, seconds: float) -> Outcome:
@@ -124,9 +128,14 @@ async def recovery(port: int) -> float:
     while True:
         probe = Outcome()
         await caller.call(probe)
-        if probe.scored and probe.latencies[200][0] < 10 * SLEEP:
+        if probe.scored and probe.latencies[200][0] < 10 * ITEM_SECONDS:
             return time.perf_counter() - started
         await asyncio.sleep(0.01)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def memory_mb(pid: int) -> int:
@@ -156,20 +165,35 @@ async def measure(process: subprocess.Popen[bytes], port: int, seconds: float, t
     await closed_loop(port, 4, 1)
     before = memory_mb(process.pid)
     peak = max([await closed_loop(port, clients, seconds / 2) for clients in (4, 8, 16)])
-    print(f"peak               {peak:8.0f} scored/s ({WORKERS} workers, {SLEEP * 1e3:g} ms each)", flush=True)
+    print(f"peak               {peak:8.0f} scored/s ({WORKERS} workers, {ITEM_SECONDS * 1e3:g} ms each)", flush=True)
+    cpu = cpu_seconds(process.pid)
     outcome = await open_loop(port, times * peak, seconds)
+    cpu = cpu_seconds(process.pid) - cpu
     took = await recovery(port)
     refused = sorted(outcome.latencies.get(503, [0.0]))
     accepted = sorted(outcome.latencies.get(200, [0.0]))
     others = {status: len(values) for status, values in outcome.latencies.items() if status not in (0, 200, 503)}
-    print(f"offered            {len(outcome.latencies[0]) / seconds:8.0f} requests/s ({times:g} times the peak were wanted)")
+    print(
+        f"offered            {len(outcome.latencies[0]) / seconds:8.0f} requests/s ({times:g} times the peak were wanted)"
+    )
     print(f"refused with 503   {len(refused) / seconds:8.0f} requests/s")
-    print(f"  p50, p99         {statistics.median(refused) * 1e3:8.1f} ms {refused[int(len(refused) * 0.99)] * 1e3:8.1f} ms")
-    print(f"goodput            {outcome.scored / seconds:8.0f} scored/s, {outcome.scored / seconds / peak:.0%} of the peak")
-    print(f"  expired          {outcome.expired / seconds:8.0f} taken and not judged before their deadline, each second")
+    print(
+        f"  p50, p99         {statistics.median(refused) * 1e3:8.1f} ms {refused[int(len(refused) * 0.99)] * 1e3:8.1f} ms"
+    )
+    print(
+        f"goodput            {outcome.scored / seconds:8.0f} scored/s, {outcome.scored / seconds / peak:.0%} of the peak"
+    )
+    print(
+        f"  expired          {outcome.expired / seconds:8.0f} taken and not judged before their deadline, each second"
+    )
     print(f"  accepted p99     {accepted[int(len(accepted) * 0.99)] * 1e3:8.1f} ms (deadline {DEADLINE_MS} ms)")
+    print(
+        f"front's processor  {cpu / len(outcome.latencies[0]) * 1e6:8.0f} µs per request, {cpu / seconds:.0%} of a core"
+    )
     print(f"recovery           {took * 1e3:8.0f} ms")
-    print(f"front's memory     {before:8} MB before, {memory_mb(process.pid)} MB after; other statuses: {others or 'none'}")
+    print(
+        f"front's memory     {before:8} MB before, {memory_mb(process.pid)} MB after; other statuses: {others or 'none'}"
+    )
     print(f"load average       {os.getloadavg()[0]:8.1f} on {os.cpu_count()} cores")
 
 

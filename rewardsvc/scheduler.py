@@ -41,6 +41,7 @@ from rewardsvc.executors.wire import Bootstrap, encode, encode_stable, now_ns
 from rewardsvc.executors.work import Batch, Row
 
 _SELF_TEST_MS = 60_000
+_LAST_START = 0.8  # of the deadline: what starts later mostly ends too late, and is then done for nothing
 _copy = msgspec.structs.replace
 
 
@@ -360,8 +361,8 @@ class Scheduler:
         self.refuse_if_full()
         info = self._info(name)
         wait = (self.cpu if info.resources.kind == "cpu" else self.io).expected_wait()
-        if wait > request.deadline_ms / 1e3:
-            raise self._overloaded(f"The work that waits already takes about {wait:.1f} s, longer than the deadline.")
+        if wait > _LAST_START * request.deadline_ms / 1e3:
+            raise self._overloaded(f"The work that waits already takes about {wait:.1f} s, too long for the deadline.")
         group = self._admit(info, request, arrived_ns)
         self.under_way += 1
         observe.group_started()

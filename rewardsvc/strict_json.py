@@ -1,8 +1,8 @@
 """Strict JSON: bytes in, plain values out, or a `NotJson` or `TooLarge` that says what is wrong.
 
 RFC 8259 leaves much to the parser. Here every doubtful document is refused: bytes that are not UTF-8, a byte order
-mark, lone surrogates, NaN and infinities, numbers that overflow, integers of more than 64 bits, nesting deeper than
-`MAX_DEPTH`, more than `MAX_PARTS` parts, and a key that occurs twice in one object. What is *in* the document is
+mark, lone surrogates, NaN and infinities, numbers that overflow, integers of more than 1,000 digits, nesting deeper
+than `MAX_DEPTH`, more than `MAX_PARTS` parts, and a key that occurs twice in one object. What is *in* the document is
 somebody else's concern.
 """
 
@@ -20,8 +20,7 @@ from rewardsvc.errors import NotJson, TooLarge
 
 MAX_DEPTH = 64
 MAX_PARTS = 1_000_000  # as Python objects these take some hundred MB and a second; as text they fit into a few MB
-MIN_INTEGER = -(1 << 63)  # what the frames to the workers can carry
-MAX_INTEGER = (1 << 64) - 1
+MAX_INTEGER_BITS = 3_322  # 1,000 decimal digits
 
 _decoder = msgspec.json.Decoder()
 _PART = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{,]', re.DOTALL)
@@ -46,8 +45,8 @@ def decode(body: bytes) -> Any:
     try:
         quotes = 2 * _count_strings(document, 1, with_quotes) + sum(text.count('"') for text in with_quotes)
     except OverflowError:
-        where = [(place, "does not fit into 64 bits") for place in islice(_long_integers(document, ""), 10)]
-        raise TooLarge("An integer does not fit into 64 bits; send it as a string.", where) from None
+        where = [(place, "has more than 1,000 digits") for place in islice(_long_integers(document, ""), 10)]
+        raise TooLarge("An integer has more than 1,000 digits; send it as a string.", where) from None
     if body.count(b'"') != quotes or (with_quotes and b"\\u0022" in body):
         _refuse_duplicate_keys(body)
     return document
@@ -84,14 +83,14 @@ def _count_strings(node: Any, depth: int, with_quotes: list[str]) -> int:
                 with_quotes.append(value)
         elif kind is dict or kind is list:
             strings += _count_strings(value, depth + 1, with_quotes)
-        elif kind is int and not MIN_INTEGER <= value <= MAX_INTEGER:
+        elif kind is int and value.bit_length() > MAX_INTEGER_BITS:
             raise OverflowError
     return strings
 
 
 def _long_integers(node: Any, place: str) -> Iterator[str]:
-    """JSON pointers to the integers that do not fit."""
-    if type(node) is int and not MIN_INTEGER <= node <= MAX_INTEGER:
+    """JSON pointers to the integers that are too long."""
+    if type(node) is int and node.bit_length() > MAX_INTEGER_BITS:
         yield place
     elif type(node) is list:
         for index, value in enumerate(node):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PACKAGE = {"reward.py": "$name.py", "test.py": "test_$name.py", "pyproject.toml": "pyproject.toml"}
-_NEXT_FILE = """Next:
-  rewardsvc check $path                  run its cases
-  rewardsvc serve --reward-file $path    offer it
-To install it beside the others: rewardsvc new $name --package makes a folder for pip, with an entry point."""
-_NEXT_PACKAGE = """Next:
-  rewardsvc check $path/$name.py         run its cases
-  pip install $path
-  rewardsvc rewards                      there it is"""
+_AFTER_FILE = {
+    "rewardsvc check $path": "run its cases",
+    "rewardsvc serve --reward-file $path": "offer it",
+    "rewardsvc new $name --package": "make a folder for pip, with an entry point",
+}
+_AFTER_PACKAGE = {
+    "rewardsvc check $path/$name.py": "run its cases",
+    "pip install $place": "install it",
+    "rewardsvc rewards": "there it is",
+}
 
 
 def new(
@@ -49,7 +51,18 @@ def new(
         files = {path: "reward.py"}
     for file, source in files.items():
         _write(file, Template(_template(source)).substitute(words))
-    typer.echo(Template(_NEXT_PACKAGE if package else _NEXT_FILE).substitute(words, path=path))
+    _show_next(_AFTER_PACKAGE if package else _AFTER_FILE, words | {"path": str(path), "place": _for_pip(path)})
+
+
+def _for_pip(folder: Path) -> str:
+    """A path that pip cannot take for the name of a package on an index."""
+    return str(folder) if folder.is_absolute() else f"./{folder}"
+
+
+def _show_next(commands: Mapping[str, str], words: Mapping[str, str]) -> None:
+    filled = {Template(command).substitute(words): meaning for command, meaning in commands.items()}
+    width = max(map(len, filled))
+    typer.echo("\n".join(["Next:", *(f"  {command:{width}}   {meaning}" for command, meaning in filled.items())]))
 
 
 def _refuse_bad_name(name: str) -> None:

@@ -15,7 +15,6 @@ from rewardsvc.cli.groups import Group, GroupId, parse
 from rewardsvc.cli.own_service import own_service
 from rewardsvc.cli.score import ask, in_order
 from rewardsvc.cli.terminal import FAILED, console, folder_of_clone, stop
-from rewardsvc.client import AsyncClient
 from rewardsvc.contract import ScoreReply, Verdict
 from rewardsvc.errors import ClientError
 
@@ -45,6 +44,8 @@ def _examples(folder: Path) -> Iterator[Group]:
 
 
 async def _score(examples: list[Group]) -> list[tuple[Group, ScoreReply]]:
+    from rewardsvc.client import AsyncClient
+
     async with contextlib.AsyncExitStack() as stack:
         address = await stack.enter_async_context(own_service(lambda line: typer.echo(line, err=True)))
         client = await stack.enter_async_context(AsyncClient(address.url, address.key))

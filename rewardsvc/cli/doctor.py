@@ -64,14 +64,14 @@ def _settings() -> str:
     from pydantic import ValidationError
 
     from rewardsvc.errors import SettingsFault
-    from rewardsvc.settings import PREFIX, Settings
+    from rewardsvc.settings import PREFIX, Settings, worker_environment
 
     try:
         Settings().refuse_if_exposed()
     except (ValidationError, SettingsFault) as error:
         raise Missing(f"`rewardsvc config` says what is wrong ({type(error).__name__})") from None
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}API_KEY"}
-    unknown = [name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known]
+    unknown = [name for name in worker_environment() if name.upper().startswith(PREFIX) and name.upper() not in known]
     return f"but nothing reads {', '.join(unknown)}" if unknown else "valid"
 
 

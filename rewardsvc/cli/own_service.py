@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import secrets
 import signal
 import sys
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from rewardsvc.cli.terminal import FAILED, stop
 from rewardsvc.executors.minder import die_with_parent
+from rewardsvc.settings import PREFIX, worker_environment
 
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
@@ -54,7 +54,7 @@ async def own_service(tell: Callable[[str], None]) -> AsyncIterator[Address]:
 
 
 async def _launch(key: str) -> asyncio.subprocess.Process:
-    environment = os.environ | {"REWARDSVC_API_KEYS": key, "REWARDSVC_LOG_LEVEL": "info"}
+    environment = worker_environment() | {f"{PREFIX}API_KEYS": key, f"{PREFIX}LOG_LEVEL": "info"}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "rewardsvc", "serve", "--host", "127.0.0.1", "--port", "0"),
         env=environment,

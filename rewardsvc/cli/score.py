@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn, TypeVar
 
 import msgspec
 import typer
@@ -23,7 +23,6 @@ from rewardsvc.cli.journal import NotAJournal, Output, open_output
 from rewardsvc.cli.own_service import Address, own_service
 from rewardsvc.cli.progress import Meter
 from rewardsvc.cli.terminal import FAILED, INTERRUPTED, UNSCORED, stop
-from rewardsvc.client import AsyncClient
 from rewardsvc.contract import ScoreReply
 from rewardsvc.errors import ClientError, DeadlineExceeded, ServiceRefused, ServiceUnreachable
 
@@ -33,6 +32,9 @@ GREETING_S = 5.0
 AHEAD = 8
 """So many times the groups in flight may be finished and wait for an earlier one to be written."""
 _SHOWN_FAULTS = 10
+
+if TYPE_CHECKING:
+    from rewardsvc.client import AsyncClient
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -152,6 +154,8 @@ class Run:
 
     async def score(self, address: Address, meter: Meter) -> None:
         """Asks the service for every group that is left and writes the answers down, in order."""
+        from rewardsvc.client import AsyncClient
+
         timeout = self.survey.longest_ms / 1e3 + PATIENCE_S
         async with AsyncClient(address.url, address.key, timeout) as client:
             answers = in_order(self.groups_left(), lambda group: ask(client, group), self.concurrency)
@@ -208,6 +212,8 @@ async def _score_all(run: Run, url: str | None, api_key: str | None, meter: Mete
 
 async def greet(address: Address, rewards: Mapping[str, int]) -> None:
     """Stops at once when the service is not there, does not take the key, or lacks a reward (given with its line)."""
+    from rewardsvc.client import AsyncClient
+
     try:
         async with AsyncClient(address.url, address.key, GREETING_S) as client:
             offered = {info.name for info in await client.rewards()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,6 +50,7 @@ def _address(settings: Settings) -> str:
 
 def config(show: Annotated[bool, typer.Option("--show", hidden=True)] = True) -> None:
     """Show the settings in force, secrets masked, each with its environment variable."""
+    from rich.markup import escape
     from rich.table import Table
 
     from rewardsvc.settings import PREFIX
@@ -60,10 +60,9 @@ def config(show: Annotated[bool, typer.Option("--show", hidden=True)] = True) ->
     for heading in ("Variable", "Value", "Set", "What it is for"):
         table.add_column(heading, no_wrap=heading == "Variable", overflow="fold")
     for name, field in type(settings).model_fields.items():
-        variable = f"{PREFIX}{name.upper()}"
-        is_set = any(variable == given.upper() for given in os.environ)
-        shown = masked(getattr(settings, name))
-        table.add_row(variable, shown, "yes" if is_set else "", _about(field), style="bold" if is_set else None)
+        is_set = name in settings.model_fields_set
+        row = (f"{PREFIX}{name.upper()}", masked(getattr(settings, name)), "yes" if is_set else "", _about(field))
+        table.add_row(*map(escape, row), style="bold" if is_set else None)
     console().print(table)
 
 

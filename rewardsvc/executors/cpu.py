@@ -258,15 +258,25 @@ class _Seat:
             self._lose(held, None, Crashed("worker_lost"), "lost")
 
     def _judge(self, held: Shard, mark: int, started_ns: int) -> None:
-        """Kills for an item that is over a limit."""
+        """Kills for an item that is over a limit; lets nobody wait behind one that takes long."""
         resources = held.batch.info.resources
-        left = resources.item_timeout - self._stopwatch.seconds(self.link.pid, started_ns)
-        if left <= 0:
+        seconds = self._stopwatch.seconds(self.link.pid, started_ns)
+        if seconds >= resources.item_timeout:
             self._lose(held, mark, Timeout("item_limit"), "item_limit")
         elif grown_mb(self.link.pid, self.link.cell) > resources.memory_mb:
             self._lose(held, mark, ResourceLimit("memory_limit"), "memory_limit")
         else:
-            self._look_again(left)
+            self._look_again(resources.item_timeout - seconds)
+            if seconds > WATCH_SECONDS and mark != Cell.PREPARING and not held.batch.whole:
+                self._let_others_go(held, mark)
+
+    def _let_others_go(self, held: Shard, mark: int) -> None:
+        """The other rows of the shard run elsewhere, also those that are done and not yet sent."""
+        others = [row for row in held.rows if row[0] != mark]
+        if others:
+            held.rows = held.rows_at(mark)
+            self.link.cell.call_off(held.number)
+            self.pool.put_back(Shard(held.number, held.batch, others, held.heard_ns))
 
     def _lose(self, held: Shard, mark: int | None, fault: NotScored, because: str) -> None:
         """Kills the worker over the item that is marked."""

@@ -42,7 +42,7 @@ IMPORT_SECONDS = 60.0
 _BUFFER = bytearray(1 << 18)
 _VIEW = memoryview(_BUFFER)
 _SOCKET_BYTES = 1 << 21
-_LAST_RESORT_SECONDS = 5.0
+_LAST_RESORT_SECONDS = 3.0  # longer than a minder's cleaning up
 _LEAST_BACKOFF, _MOST_BACKOFF = 0.05, 5.0
 
 

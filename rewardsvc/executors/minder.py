@@ -53,6 +53,7 @@ def mind(work: Callable[[], None], lifeline: socket.socket) -> None:
     worker = os.fork()
     if worker == 0:
         die_with_parent()
+        adopt_orphans()  # so that it can see that a reward has left something behind
         if os.getppid() == minder:
             lifeline.close()
             work()

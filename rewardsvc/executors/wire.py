@@ -120,12 +120,40 @@ FromParent = Loading | Catalogue
 FromMinder = Minding | Exit
 
 encode = msgspec.msgpack.Encoder().encode
-encode_stable = msgspec.msgpack.Encoder(order="deterministic").encode
+_encode_stable = msgspec.msgpack.Encoder(order="deterministic").encode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_parent = msgspec.msgpack.Decoder(FromParent).decode
 decode_from_minder = msgspec.msgpack.Decoder(FromMinder).decode
 _encode_into = msgspec.msgpack.Encoder().encode_into
+
+
+_BIG_INTEGER = 1  # msgpack extension type
+
+
+def encode_stable(value: Any) -> bytes:
+    """Equal values give equal bytes. Integers beyond 64 bits, which msgpack lacks, travel as an extension."""
+    try:
+        return _encode_stable(value)
+    except OverflowError:
+        return _encode_stable(_with_extensions(msgspec.to_builtins(value)))
+
+
+def _with_extensions(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_extensions(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_extensions(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return msgspec.msgpack.Ext(_BIG_INTEGER, str(value).encode())
+    return value
+
+
+def big_integer(code: int, data: memoryview) -> int:
+    """The `ext_hook` of decoders that read what `encode_stable` wrote."""
+    if code != _BIG_INTEGER:
+        raise ValueError(f"unknown extension type {code}")
+    return int(bytes(data))
 
 
 class FrameTooLong(Exception):

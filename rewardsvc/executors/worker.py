@@ -34,6 +34,7 @@ from rewardsvc.executors.wire import (
     Rejected,
     Results,
     Sample,
+    big_integer,
     decode_to_worker,
     encode,
     frame,
@@ -49,8 +50,8 @@ _SCORED, _UNNAMED = "scored", ""
 _MAX_ANSWER = 10_000
 _MAX_VERDICT = 4 * _MIB
 _replace = msgspec.structs.replace
-_decode_task = msgspec.msgpack.Decoder(Task).decode
-_decode_sample = msgspec.msgpack.Decoder(Sample).decode
+_decode_task = msgspec.msgpack.Decoder(Task, ext_hook=big_integer).decode
+_decode_sample = msgspec.msgpack.Decoder(Sample, ext_hook=big_integer).decode
 _decode_verdict = msgspec.msgpack.Decoder(Verdict).decode
 
 
@@ -92,7 +93,7 @@ def prepare(rewards: Mapping[str, Reward], order: Order) -> Prepared | Rejected 
     if reward is None:  # it was there when the group was admitted, and could not be imported again
         return _all_alike(order, Verdict.not_scored("unavailable", "reward_gone"))
     try:
-        params = msgspec.msgpack.decode(order.params, type=reward.Params)
+        params = msgspec.msgpack.decode(order.params, type=reward.Params, ext_hook=big_integer)
         task = _decode_task(order.task)
         reward.check_task(task, params)
         return Prepared(order, reward, task, params)

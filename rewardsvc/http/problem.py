@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Send
 
+from rewardsvc import observe
 from rewardsvc.contract import first_error
 from rewardsvc.errors import Internal, MethodNotAllowed, NotFound, Problem, WrongShape
 
@@ -97,6 +98,8 @@ async def handle(request: Request, error: Exception) -> Response:
     """For the framework's table of exception handlers."""
     problem = of_framework(error)
     request_id = request.scope["rewardsvc.exchange"].request_id
+    if problem.status != 500:  # those are raised again, and seen by the guard
+        observe.request_refused(problem.slug, request_id)
     kept: dict[str, Any] = dict(getattr(error, "headers", None) or {})
     if problem.status == 405:
         kept["Allow"] = ", ".join(sorted({*kept["Allow"].split(", "), "HEAD"}))

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from rewardsvc.cli import app
 
 BROKEN = '''
 import os
@@ -87,11 +90,11 @@ def test_a_new_reward_is_served(rewardsvc: Any, start_service: Any) -> None:
         ("json", "Python has a module 'json'"),
     ],
 )
-def test_a_bad_name_is_refused(rewardsvc: Any, name: str, why: str) -> None:
-    done = rewardsvc("new", name)
-    assert done.returncode == 2
+def test_a_bad_name_is_refused(tmp_path: Path, name: str, why: str) -> None:
+    done = CliRunner().invoke(app, ["new", name, "--directory", str(tmp_path)])
+    assert done.exit_code == 2
     assert why in done.stderr
-    assert list(rewardsvc.folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_overwritten(rewardsvc: Any) -> None:
@@ -106,7 +109,7 @@ def test_a_new_package_declares_its_entry_point(rewardsvc: Any) -> None:
     done = rewardsvc("new", "my_reward", "--package", "--directory", ".")
     folder = rewardsvc.folder / "my-reward"
     assert done.returncode == 0, done.stderr
-    assert "pip install my-reward" in done.stdout
+    assert "pip install ./my-reward " in done.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["my_reward.py", "pyproject.toml", "test_my_reward.py"]
     assert 'my_reward = "my_reward:MyReward"' in (folder / "pyproject.toml").read_text()
 
@@ -186,8 +189,8 @@ def test_more_cases_come_from_a_file(rewardsvc: Any) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", '{"completion": "a"', '{"rewards": [1]}', '{"completion": "a", "rewart": 1}'])
-def test_a_line_that_is_no_case_is_named(rewardsvc: Any, line: str) -> None:
-    rewardsvc.write("cases.jsonl", line)
-    done = rewardsvc("check", "exact", "--cases", "cases.jsonl")
-    assert done.returncode == 1
+def test_a_line_that_is_no_case_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "cases.jsonl").write_text(line)
+    done = CliRunner().invoke(app, ["check", "exact", "--cases", str(tmp_path / "cases.jsonl")])
+    assert done.exit_code == 1
     assert "cases.jsonl, line 1 is not a case" in done.stderr

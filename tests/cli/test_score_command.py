@@ -57,7 +57,7 @@ def running(rewardsvc: Any, plugin: Callable[[str], str]) -> Iterator[Callable[.
     """Starts `score` on its own service, slow enough to be interrupted; returns when some lines are written."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(groups: int = 60, seconds: float = 0.1) -> subprocess.Popen[str]:
+    def start(groups: int = 60, seconds: float = 0.06) -> subprocess.Popen[str]:
         rewardsvc.write("groups.jsonl", *slow_groups(groups, seconds, rewardsvc.folder / "log"))
         arguments = ("score", "groups.jsonl", "-o", "verdicts.jsonl", "--concurrency", "2")
         started.append(rewardsvc.start(*arguments, reward_files=plugin("patient"), workers="2"))

@@ -26,7 +26,9 @@ _fresh = count(1)
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory, run_service: Callable[..., Iterator[Service]]) -> Iterator[Service]:
+def strict(
+    tmp_path_factory: pytest.TempPathFactory, run_service: Callable[..., Iterator[Service]]
+) -> Iterator[Service]:
     """A service that has little patience, with the reward `patient`."""
     log = tmp_path_factory.mktemp("strict") / "log"
     limits = {"header_seconds": HEAD, "body_seconds": BODY, "reply_seconds": REPLY, "keep_alive_seconds": IDLE}
@@ -159,10 +161,15 @@ def test_150_slow_clients_do_not_disturb_a_healthy_one(strict: Service) -> None:
 def big_group() -> dict[str, Any]:
     """A group whose reply is about 16 MB, more than the kernel keeps for a reader."""
     answers = [f"{number:04} " + "語" * 990 for number in range(4_096)]
-    return {"task": {"reference": "1"}, "rollouts": [{"id": "語" * 250 + text[:4], "completion": text} for text in answers]}
+    return {
+        "task": {"reference": "1"},
+        "rollouts": [{"id": "語" * 250 + text[:4], "completion": text} for text in answers],
+    }
 
 
-@pytest.mark.parametrize("fields", [(), ("Connection: close",), (NDJSON,)], ids=["kept alive", "closing", "line by line"])
+@pytest.mark.parametrize(
+    "fields", [(), ("Connection: close",), (NDJSON,)], ids=["kept alive", "closing", "line by line"]
+)
 def test_a_client_that_does_not_read_its_reply_is_cut_off(strict: Service, fields: tuple[str, ...]) -> None:
     before = connections(strict)
     with Connection(strict.port) as connection:

@@ -27,7 +27,9 @@ BODY = encoded(RIGHT)
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, run_service: Callable[..., Iterator[Service]]) -> Iterator[Service]:
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, run_service: Callable[..., Iterator[Service]]
+) -> Iterator[Service]:
     """A service with three keys, one of them given as its digest."""
     keys = f"first-key, second-key,sha256:{sha256(b'third-key').hexdigest()}"
     yield from run_service(tmp_path_factory.mktemp("guarded") / "log", api_keys=keys, workers="1")
@@ -67,7 +69,14 @@ def test_each_of_several_keys_is_accepted(guarded: Service, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["X-Other: 1", "Authorization:", "Authorization: Bearer", "Authorization: Basic first-key", "Authorization: first-key"]
+    "field",
+    [
+        "X-Other: 1",
+        "Authorization:",
+        "Authorization: Bearer",
+        "Authorization: Basic first-key",
+        "Authorization: first-key",
+    ],
 )
 def test_without_a_key_it_is_401_and_says_which_scheme(guarded: Service, field: str) -> None:
     reply = ask(guarded.port, post(RIGHT, field))
@@ -75,7 +84,15 @@ def test_without_a_key_it_is_401_and_says_which_scheme(guarded: Service, field: 
 
 
 @pytest.mark.parametrize(
-    "key", ["wrong", "first-key2", "first-ke", "FIRST-KEY", "first-key,second-key", f"sha256:{sha256(b'third-key').hexdigest()}"]
+    "key",
+    [
+        "wrong",
+        "first-key2",
+        "first-ke",
+        "FIRST-KEY",
+        "first-key,second-key",
+        f"sha256:{sha256(b'third-key').hexdigest()}",
+    ],
 )
 def test_a_wrong_key_is_403(guarded: Service, key: str) -> None:
     reply = ask(guarded.port, post(RIGHT, f"Authorization: Bearer {key}"))
@@ -92,12 +109,16 @@ def test_pages_for_people_and_probes_are_open(guarded: Service, path: str) -> No
     assert ask(guarded.port, head(f"GET {path}"), to="GET").status == 200
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/v1/rewards", "/v1/rewards/exact", "/no-such-page", "/livez/", "//livez"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/v1/rewards", "/v1/rewards/exact", "/no-such-page", "/livez/", "//livez"]
+)
 def test_everything_else_needs_a_key(guarded: Service, path: str) -> None:
     assert ask(guarded.port, head(f"GET {path}"), to="GET").status == 401
 
 
-@pytest.mark.parametrize("path", ["/static-offline-docs/../metrics", "/static-offline-docs/%2e%2e/metrics", "/docs/../metrics"])
+@pytest.mark.parametrize(
+    "path", ["/static-offline-docs/../metrics", "/static-offline-docs/%2e%2e/metrics", "/docs/../metrics"]
+)
 def test_an_open_prefix_opens_nothing_else(guarded: Service, path: str) -> None:
     assert ask(guarded.port, head(f"GET {path}"), to="GET").status in (401, 404)
 
@@ -215,10 +236,22 @@ def test_unknown_and_stacked_encodings_are_415(plain: Service, encoding: str) ->
 
 
 @pytest.mark.parametrize(
-    "field", ["Content-Encoding: identity", "Content-Type: text/plain", "Host: y", "X-Request-ID: b", "Transfer-Encoding: chunked"]
+    "field",
+    [
+        "Content-Encoding: identity",
+        "Content-Type: text/plain",
+        "Host: y",
+        "X-Request-ID: b",
+        "Transfer-Encoding: chunked",
+    ],
 )
 def test_a_header_that_matters_must_not_stand_twice(plain: Service, field: str) -> None:
-    fields = ["Content-Encoding: identity", "X-Request-ID: a", "Transfer-Encoding: chunked", "Content-Type: application/json"]
+    fields = [
+        "Content-Encoding: identity",
+        "X-Request-ID: a",
+        "Transfer-Encoding: chunked",
+        "Content-Type: application/json",
+    ]
     reply = ask(plain.port, head("POST /v1/rewards/exact", *fields, field) + chunked(BODY))
     assert reply.status == 400
 
@@ -301,7 +334,9 @@ def test_a_body_longer_than_announced_is_cut_there(plain: Service) -> None:
 # HTTP
 
 
-@pytest.mark.parametrize("path", ["/livez", "/v1/rewards", "/v1/rewards/exact", "/docs", "/", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/v1/rewards", "/v1/rewards/exact", "/docs", "/", "/metrics", "/openapi.json"]
+)
 def test_head_is_get_without_the_body(plain: Service, path: str) -> None:
     with Connection(plain.port) as connection:
         got = connection.send(head(f"GET {path}")).reply("GET")
@@ -313,7 +348,11 @@ def test_head_is_get_without_the_body(plain: Service, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PUT", "DELETE", "PATCH"])
 def test_other_methods_are_405_and_say_which_are_allowed(plain: Service, method: str) -> None:
-    for path, allowed in (("/livez", "GET, HEAD"), ("/v1/rewards", "GET, HEAD"), ("/v1/rewards/exact", "GET, HEAD, POST")):
+    for path, allowed in (
+        ("/livez", "GET, HEAD"),
+        ("/v1/rewards", "GET, HEAD"),
+        ("/v1/rewards/exact", "GET, HEAD, POST"),
+    ):
         reply = ask(plain.port, head(f"{method} {path}", "X-Secret: canary"))
         assert (reply.status, reply.slug, reply.headers["allow"]) == (405, "method-not-allowed", allowed)
         assert b"canary" not in reply.body
@@ -378,7 +417,9 @@ CHUNKS = {
     "chunk longer than its size": b"1\r\n{}\r\n0\r\n\r\n",
 }
 CHUNKED = head("POST /v1/rewards/exact", "Content-Type: application/json", "Transfer-Encoding: chunked")
-BROKEN |= {name: CHUNKED.replace(b": chunked", f": {value}".encode()) + chunked(BODY) for name, value in TRANSFERS.items()}
+BROKEN |= {
+    name: CHUNKED.replace(b": chunked", f": {value}".encode()) + chunked(BODY) for name, value in TRANSFERS.items()
+}
 BROKEN |= {name: CHUNKED + chunks for name, chunks in CHUNKS.items()}
 
 
@@ -477,7 +518,9 @@ def test_a_wish_to_upgrade_is_ignored(plain: Service) -> None:
 
 
 def test_connect_is_refused(plain: Service) -> None:
-    assert ask(plain.port, b"CONNECT example.org:80 HTTP/1.1\r\nHost: example.org:80\r\n\r\n").slug == "method-not-allowed"
+    assert (
+        ask(plain.port, b"CONNECT example.org:80 HTTP/1.1\r\nHost: example.org:80\r\n\r\n").slug == "method-not-allowed"
+    )
 
 
 def test_http_1_0_is_answered_and_closed(plain: Service) -> None:

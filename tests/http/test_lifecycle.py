@@ -123,7 +123,9 @@ def test_a_port_in_use_stops_the_start_with_a_clear_message(start_service: Start
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_under_load_loses_nothing_and_leaves_nothing(start_service: StartService, number: signal.Signals) -> None:
+def test_a_signal_under_load_loses_nothing_and_leaves_nothing(
+    start_service: StartService, number: signal.Signals
+) -> None:
     with start_service(workers="2", reward_files=PATIENT) as service:
         tree = service.tree
         idle = Connection(service.port)
@@ -221,7 +223,9 @@ def test_when_the_front_is_killed_nothing_is_left_behind(start_service: StartSer
 
 
 @pytest.mark.parametrize("deed", ["hang in a regex", "spin", "stop", "daemon"])
-def test_when_the_front_is_killed_no_worker_outlives_it_whatever_it_does(start_service: StartService, deed: str) -> None:
+def test_when_the_front_is_killed_no_worker_outlives_it_whatever_it_does(
+    start_service: StartService, deed: str
+) -> None:
     with start_service(workers="1", reward_files=TROUBLE) as service:
         busy = Connection(service.port).send(post({"rollouts": [{"completion": deed}]}, reward="trouble"))
         time.sleep(0.15)

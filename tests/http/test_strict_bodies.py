@@ -76,9 +76,8 @@ TOO_LARGE = {
     "nesting 1,000": within(b'{"a":' * 1_000 + b"1" + b"}" * 1_000),
     "nesting 100,000": within(b"[" * 100_000 + b"]" * 100_000),
     "nesting 100,000, never closed": b"[" * 100_000,
-    "integer of 65 bits": within(b"18446744073709551616"),
     "integer of 1,001 digits": within(b"1" * 1_001),
-    "negative integer of 65 bits": within(b"-9223372036854775809"),
+    "negative integer of 1,001 digits": within(b"-" + b"1" * 1_001),
     "a million empty objects": within(b"[" + b"{}," * 1_000_000 + b"1]"),
 }
 
@@ -96,8 +95,8 @@ def test_json_over_a_limit_is_413(service_with_plugins: Service, body: bytes) ->
     assert (reply.status, reply.slug) == (413, "too-large")
 
 
-def test_an_integer_that_does_not_fit_is_pointed_at(service_with_plugins: Service) -> None:
-    reply = ask(service_with_plugins.port, post(within(b'{"a/b": [0, 18446744073709551616]}')))
+def test_an_integer_that_is_too_long_is_pointed_at(service_with_plugins: Service) -> None:
+    reply = ask(service_with_plugins.port, post(within(b'{"a/b": [0, 1%b]}' % (b"0" * 1_000))))
     assert reply.problem()["errors"][0]["pointer"] == "/task/metadata/x/a~1b/1"
 
 
@@ -106,8 +105,8 @@ def test_the_byte_that_is_not_utf8_is_named(service_with_plugins: Service) -> No
     assert f"byte {body.index(0xFF)} " in ask(service_with_plugins.port, post(body)).problem()["detail"]
 
 
-def test_nesting_to_the_limit_and_integers_of_64_bits_are_taken(service_with_plugins: Service) -> None:
-    deepest = b"[" * 61 + b"18446744073709551615, -9223372036854775808" + b"]" * 61
+def test_nesting_to_the_limit_and_integers_of_a_thousand_digits_are_taken(service_with_plugins: Service) -> None:
+    deepest = b"[" * 61 + b"18446744073709551616, -9223372036854775809, 1" + b"0" * 999 + b"]" * 61
     assert ask(service_with_plugins.port, post(within(deepest))).status == 200
 
 
@@ -150,7 +149,10 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "an unknown param": ({"params": {"no_such": 1}, "rollouts": []}, "/params"),
     "4,097 rollouts": ({"rollouts": [{"completion": "a"}] * 4_097}, "/rollouts"),
     "a repeated id": ({"rollouts": [{"id": "a", "completion": "1"}, {"id": "a", "completion": "2"}]}, "/rollouts/1/id"),
-    "an id like another's index": ({"rollouts": [{"completion": "1"}, {"id": "0", "completion": "2"}]}, "/rollouts/1/id"),
+    "an id like another's index": (
+        {"rollouts": [{"completion": "1"}, {"id": "0", "completion": "2"}]},
+        "/rollouts/1/id",
+    ),
 }
 
 
@@ -218,7 +220,11 @@ def test_a_chat_without_an_assistant_turn_is_a_bad_item(service_with_plugins: Se
 
 
 def test_the_last_assistant_turn_is_judged(service_with_plugins: Service) -> None:
-    chat = [{"role": "assistant", "content": "2"}, {"role": "assistant", "content": "1"}, {"role": "user", "content": "3"}]
+    chat = [
+        {"role": "assistant", "content": "2"},
+        {"role": "assistant", "content": "1"},
+        {"role": "user", "content": "3"},
+    ]
     document = {"task": {"reference": "1"}, "rollouts": [{"completion": chat}]}
     assert verdicts(ask(service_with_plugins.port, post(document))) == [("scored", "equal", 1.0)]
 
@@ -279,7 +285,9 @@ def json_string(draw: st.DrawFn) -> str:
     return '"' + "".join(pieces) + '"'
 
 
-NUMBERS = st.one_of(st.integers(-(2**63), 2**64 - 1).map(str), st.floats(allow_nan=False, allow_infinity=False).map(repr))
+NUMBERS = st.one_of(
+    st.integers(-(2**63), 2**64 - 1).map(str), st.floats(allow_nan=False, allow_infinity=False).map(repr)
+)
 LEAVES = st.one_of(json_string(), json_string(), NUMBERS, st.sampled_from(["true", "false", "null", "0", "-0", "1E+2"]))
 
 
@@ -347,7 +355,9 @@ def test_strict_json_finds_every_injected_duplicate(body: bytes, data: st.DataOb
 def test_strict_json_agrees_on_damaged_documents(body: bytes, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(body)))
     end = data.draw(st.integers(start, min(len(body), start + 3)))
-    noise = data.draw(st.sampled_from([b"", b'"', b"\\", b"\\ud800", b"\xff", b"\0", b"NaN", b"1e999", b",", b"{", b"]", b"0"]))
+    noise = data.draw(
+        st.sampled_from([b"", b'"', b"\\", b"\\ud800", b"\xff", b"\0", b"NaN", b"1e999", b",", b"{", b"]", b"0"])
+    )
     damaged = body[:start] + noise + body[end:]
     try:
         assert outcome(strict_json.decode, damaged) == outcome(judged_by_stdlib, damaged)
