@@ -20,7 +20,7 @@ from rewardsvc.errors import NotJson, TooLarge
 
 MAX_DEPTH = 64
 MAX_PARTS = 1_000_000  # as Python objects these take some hundred MB and a second; as text they fit into a few MB
-MAX_INTEGER_BITS = 3_322  # 1,000 decimal digits
+TOO_LONG = 10**1_000  # the smallest integer of more than 1,000 digits
 
 _decoder = msgspec.json.Decoder()
 _PART = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{,]', re.DOTALL)
@@ -83,14 +83,14 @@ def _count_strings(node: Any, depth: int, with_quotes: list[str]) -> int:
                 with_quotes.append(value)
         elif kind is dict or kind is list:
             strings += _count_strings(value, depth + 1, with_quotes)
-        elif kind is int and value.bit_length() > MAX_INTEGER_BITS:
+        elif kind is int and not -TOO_LONG < value < TOO_LONG:
             raise OverflowError
     return strings
 
 
 def _long_integers(node: Any, place: str) -> Iterator[str]:
     """JSON pointers to the integers that are too long."""
-    if type(node) is int and node.bit_length() > MAX_INTEGER_BITS:
+    if type(node) is int and not -TOO_LONG < node < TOO_LONG:
         yield place
     elif type(node) is list:
         for index, value in enumerate(node):
