@@ -125,8 +125,8 @@ def main() -> None:
                 process.terminate()
                 process.wait()
             best[name] = min(cpu, best.get(name, cpu))
-            load_now = os.getloadavg()[0]
-            print(f"{round_number}  {name:28} {cpu:6.0f} µs CPU/group  {count / seconds:6.0f} groups/s  load {load_now:.1f}")
+            speed, busy = count / seconds, os.getloadavg()[0]
+            print(f"{round_number}  {name:28} {cpu:6.0f} µs CPU/group  {speed:6.0f} groups/s  load {busy:.1f}")
     bare, ours = best.values()
     print(f"best: bare {bare:.0f} µs, rewardsvc {ours:.0f} µs (bar 320 µs), ratio {ours / bare:.2f}")
 

@@ -43,8 +43,8 @@ def main() -> None:
         memory = [member.memory_full_info() for member in tree]
         pss, rss = (sum(getattr(info, kind) for info in memory) / 2**20 for kind in ("pss", "rss"))
         print(
-            f"ready after {seconds:.2f} s (bar 3 s), {len(tree)} processes, PSS {pss:.0f} MiB (bar 250), RSS {rss:.0f} MiB, "
-            f"front alone {memory[0].rss / 2**20:.0f} MiB, load {os.getloadavg()[0]:.1f}"
+            f"ready after {seconds:.2f} s (bar 3 s), {len(tree)} processes, PSS {pss:.0f} MiB (bar 250), "
+            f"RSS {rss:.0f} MiB, front alone {memory[0].rss / 2**20:.0f} MiB, load {os.getloadavg()[0]:.1f}"
         )
         process.terminate()
         process.wait()

@@ -1,7 +1,7 @@
 """Writes the pages that are made from the code: rewards, problems, settings, metrics, and the table in the README.
 
-    .venv/bin/python docs/build.py            write them
-    .venv/bin/python docs/build.py --check    say which are out of date, exit 1 if any is
+.venv/bin/python docs/build.py            write them
+.venv/bin/python docs/build.py --check    say which are out of date, exit 1 if any is
 """
 
 from __future__ import annotations
@@ -108,9 +108,7 @@ def type_of(schema: dict[str, Any]) -> str:
         return " or ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"list of ({type_of(schema.get('items', {}))})"
-    bounds = [
-        f"{sign} {schema[key]:g}" for key, sign in (("minimum", "≥"), ("maximum", "≤")) if key in schema
-    ]
+    bounds = [f"{sign} {schema[key]:g}" for key, sign in (("minimum", "≥"), ("maximum", "≤")) if key in schema]
     return " ".join([schema.get("type", "not used by this reward" if not schema else "anything"), *bounds])
 
 
@@ -122,7 +120,13 @@ def parts_list(parts: list[str]) -> str:
 def cases_table(cases: list[CaseInfo]) -> str:
     """The cases, which are also the reward's self-test."""
     rows = [
-        (case.kind, code(case.rollouts), code([case.reference]), reward_text(case), plain(case.why or case.reason or ""))
+        (
+            case.kind,
+            code(case.rollouts),
+            code([case.reference]),
+            reward_text(case),
+            plain(case.why or case.reason or ""),
+        )
         for case in cases
     ]
     return table("## Cases (run at every start)", ("kind", "completion", "reference", "reward", "why"), rows)
@@ -160,7 +164,12 @@ def example(info: RewardInfo) -> str:
 def errors_page() -> str:
     """Problem types and verdict statuses."""
     problems = [
-        (f"`{problem.slug}`", str(problem.status), "yes" if problem.retryable else "no", f"{problem.title}. {doc(problem)}")
+        (
+            f"`{problem.slug}`",
+            str(problem.status),
+            "yes" if problem.retryable else "no",
+            f"{problem.title}. {doc(problem)}",
+        )
         for problem in sorted(errors.PROBLEMS, key=lambda problem: (problem.status, problem.slug))
     ]
     statuses = [(f"`{status}`", STATUS_MEANINGS[status]) for status in get_args(contract.Status)]

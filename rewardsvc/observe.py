@@ -11,7 +11,7 @@ import sys
 import traceback
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol
@@ -110,7 +110,8 @@ def configure_logging(level: str = "info") -> None:
 def _log(level: str, event: str, **fields: Any) -> None:
     if _LEVELS[level] >= _threshold:
         line = {"time": datetime.now(UTC).isoformat(), "level": level, "event": event, **fields}
-        sys.stderr.write(_encode(line).decode() + "\n")
+        with suppress(OSError):  # whoever read the log may be gone; the groups must still be answered
+            sys.stderr.write(_encode(line).decode() + "\n")
 
 
 def group_scored(

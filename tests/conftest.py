@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_service(log: Path, wait: bool = True, arguments: tuple[str, ...] = (), **settings: str) -> Iterator[Service]:
+def running_service(
+    log: Path, wait: bool = True, arguments: tuple[str, ...] = (), **settings: str
+) -> Iterator[Service]:
     """A service with these settings (names without the prefix); killed at the end if it is still there."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("REWARDSVC_")}
@@ -102,8 +104,9 @@ def running_service(log: Path, wait: bool = True, arguments: tuple[str, ...] = (
             wait_until_ready(service)
         yield service
     finally:
-        for member in service.tree if process.poll() is None else []:
-            member.kill()
+        with suppress(psutil.NoSuchProcess):
+            for member in service.tree if process.poll() is None else []:
+                member.kill()
         process.wait()
 
 

@@ -13,7 +13,11 @@ from rewardsvc.executors.wire import big_integer, encode_stable
 BIG = 10**40 + 1
 
 
-@given(st.recursive(st.integers(-(10**60), 10**60) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.integers(-(10**60), 10**60) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
 def test_every_value_survives_the_frames(value: object) -> None:
     assert msgspec.msgpack.decode(encode_stable(value), ext_hook=big_integer) == value
 

@@ -264,7 +264,9 @@ class TestCoroutineRewards:
     def test_a_coroutine_that_holds_the_loop_takes_no_time_from_the_others(self, watched: Watched) -> None:
         """The other item has used up 0.6 of its 1.0 s when the loop is held, and needs 0.2 s more."""
         with ThreadPoolExecutor(2) as callers:
-            other = callers.submit(watched.score, "remote", ["fine"], reference="fine", task={"metadata": {"pause": 0.8}})
+            other = callers.submit(
+                watched.score, "remote", ["fine"], reference="fine", task={"metadata": {"pause": 0.8}}
+            )
             time.sleep(0.6)
             culprit = callers.submit(watched.score, "remote", ["block"], reference="fine")
             assert outcome(other.result()[0]) == ("scored", "compared")
@@ -283,7 +285,9 @@ def answers_of(service: Watched, call: Callable[[], Any]) -> Any:
 
 def test_a_broken_neighbour_changes_no_byte_of_an_honest_verdict(watched: Watched) -> None:
     def bare(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{name: value for name, value in verdict.items() if name not in ("timing", "cached")} for verdict in verdicts]
+        return [
+            {name: value for name, value in verdict.items() if name not in ("timing", "cached")} for verdict in verdicts
+        ]
 
     calm = bare(watched.score("mischief", HONEST, reference="fine"))
     for deed in ("fork", "garbage", "shut sockets", "grow by 300"):

@@ -28,7 +28,9 @@ BROKEN_REWARD = "raise RuntimeError('this machine lacks something')\n"
 
 
 @pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory, run_service: Callable[..., Iterator[Service]]) -> Iterator[Service]:
+def closed(
+    tmp_path_factory: pytest.TempPathFactory, run_service: Callable[..., Iterator[Service]]
+) -> Iterator[Service]:
     """A service with a key, little patience, room for one group, and a reward that cannot be used."""
     folder = tmp_path_factory.mktemp("closed")
     (folder / "broken.py").write_text(BROKEN_REWARD)

@@ -362,7 +362,7 @@ def test_strict_json_agrees_on_damaged_documents(body: bytes, data: st.DataObjec
     try:
         assert outcome(strict_json.decode, damaged) == outcome(judged_by_stdlib, damaged)
     except TooLarge:
-        assert re.search(rb"\d{19}", damaged)
+        assert re.search(rb"\d{1000}", damaged)
 
 
 @settings(max_examples=500, deadline=None, derandomize=True)
