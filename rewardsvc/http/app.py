@@ -22,11 +22,10 @@ from rewardsvc import __version__, observe
 from rewardsvc.errors import Problem, SettingsFault
 from rewardsvc.http import catalogue, deadlines, health, openapi, page, problem
 from rewardsvc.http.guard import Guard
-from rewardsvc.http.score import Score
+from rewardsvc.http.score import SCORE_PREFIX, Score
 from rewardsvc.scheduler import Limits, Scheduler
 from rewardsvc.settings import Settings, worker_environment
 
-SCORE_PREFIX = "/v1/rewards/"
 _BACKLOG = 4096
 
 
@@ -48,7 +47,7 @@ def limits_of(settings: Settings) -> Limits:
 def create_app(settings: Settings, scheduler: Scheduler) -> ASGIApp:
     """The application around a scheduler, which starts and closes with it: guard, then the one hot route or FastAPI."""
     score = Score(scheduler)
-    pages = _pages(scheduler)
+    pages = _pages(scheduler, keys=bool(settings.key_hashes()))
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(SCORE_PREFIX):
@@ -68,7 +67,7 @@ def create_app(settings: Settings, scheduler: Scheduler) -> ASGIApp:
     )
 
 
-def _pages(scheduler: Scheduler) -> FastAPI:
+def _pages(scheduler: Scheduler, keys: bool) -> FastAPI:
     """Everything that is not scoring."""
 
     @contextlib.asynccontextmanager
@@ -85,7 +84,7 @@ def _pages(scheduler: Scheduler) -> FastAPI:
     app.include_router(page.routes(scheduler))
     for error in (HTTPException, Problem, Exception):
         app.add_exception_handler(error, problem.handle)
-    app.openapi = lambda: openapi.build(scheduler.catalogue)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi.build(scheduler.catalogue, keys)  # type: ignore[method-assign]
     return app
 
 

@@ -1,7 +1,7 @@
-"""The OpenAPI document, made from the catalogue and the wire models: one operation per reward, each with an example.
+"""The OpenAPI document, made from the catalogue and the wire models: one path per reward, each with examples.
 
-The generic route `/v1/rewards/{name}` stands in the document as one path per installed reward, so that `/docs` offers a
-form for each with its own parameters.
+The route `/v1/rewards/{name}` stands in the document as one path per installed reward, so that `/docs` offers a form
+for each with its own parameters.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from rewardsvc.contract import RewardInfo, ScoreReply, ScoreRequest, StreamEnd, 
 from rewardsvc.errors import PROBLEMS
 from rewardsvc.http.catalogue import RewardList
 from rewardsvc.http.health import Live, Readiness, Version
-from rewardsvc.http.problem import JSON, MEDIA_TYPE, ProblemDocument
-from rewardsvc.http.score import NDJSON
+from rewardsvc.http.problem import JSON, MEDIA_TYPE, TYPE_PREFIX, ProblemDocument
+from rewardsvc.http.score import NDJSON, SCORE_PREFIX
 
 _COMPONENTS = "#/components/schemas/"
 _MODELS = (
@@ -32,34 +32,55 @@ _MODELS = (
     Readiness,
     Version,
 )
-_GET_ERRORS = (400, 401, 403, 404, 405, 500, 503)
+_OPEN_ERRORS = (400, 405, 408, 413, 500)
+_GET_ERRORS = (400, 401, 403, 404, 405, 408, 413, 500)
 _POST_ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500, 503)
+_HEADERS = {
+    "X-Request-ID": {
+        "description": "The caller's id if it is 1 to 128 printable characters without spaces, else one of ours.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before the same request is sent again.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "WWW-Authenticate": {
+        "description": "How to send a key.",
+        "required": True,
+        "schema": {"const": "Bearer"},
+    },
+    "Allow": {"description": "The methods that there are.", "required": True, "schema": {"type": "string"}},
+}
+_HEADERS_OF = {401: ("WWW-Authenticate",), 405: ("Allow",), 408: ("Retry-After",), 503: ("Retry-After",)}
 _DESCRIPTION = """A trainer sends a rollout group, the service answers with one verdict per rollout.
 
 A verdict is `scored` with a finite reward, or it is not scored, with `reward: null`, a status and a reason: a failure
 is never a zero. Every error is `application/problem+json` (RFC 9457)."""
 
 
-def build(catalogue: Mapping[str, RewardInfo]) -> dict[str, Any]:
-    """The whole document for the rewards that are available."""
+def build(catalogue: Mapping[str, RewardInfo], keys: bool = False) -> dict[str, Any]:
+    """The whole document for the rewards that are available; `keys` says whether this service asks for one."""
     schemas = _shared_schemas()
-    rewards = [info for _, info in sorted(catalogue.items()) if info.available]
-    paths = _fixed_paths(rewards)
-    for info in rewards:
+    paths = _fixed_paths()
+    for info in (info for _, info in sorted(catalogue.items()) if info.available):
         schemas |= _reward_schemas(info)
-        paths.setdefault(f"/v1/rewards/{info.name}", {})["post"] = _score_operation(info)
+        show = _get(f"show_{info.name}", f"{info.name}: params, reasons, cases.", _json("RewardInfo"), "catalogue")
+        paths[f"{SCORE_PREFIX}{info.name}"] = {"get": show, "post": _score_operation(info)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "rewardsvc", "version": __version__, "description": _DESCRIPTION},
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "responses": _responses(),
+            "responses": _problem_responses(),
+            "headers": _HEADERS,
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "Needed when keys are set."}
             },
         },
-        "security": [{}, {"key": []}],
+        "security": [{"key": []}] if keys else [{}, {"key": []}],
     }
 
 
@@ -109,10 +130,7 @@ def _score_operation(info: RewardInfo) -> dict[str, Any]:
             "content": {JSON: {"schema": {"$ref": f"{_COMPONENTS}{prefix}Request"}, "examples": _examples(info)}},
         },
         "responses": {
-            "200": {
-                "description": "Verdicts in the order of the rollouts.",
-                "content": {JSON: {"schema": {"$ref": _COMPONENTS + "ScoreReply"}}, NDJSON: lines},
-            },
+            "200": _response("Verdicts in the order of the rollouts.", {**_json("ScoreReply"), NDJSON: lines}),
             **_errors(_POST_ERRORS),
         },
     }
@@ -130,63 +148,60 @@ def _examples(info: RewardInfo) -> dict[str, Any]:
     return examples
 
 
-def _fixed_paths(rewards: list[RewardInfo]) -> dict[str, Any]:
-    name = {
-        "name": "name",
-        "in": "path",
-        "required": True,
-        "schema": {"type": "string", "enum": [info.name for info in rewards]},
-        "example": rewards[0].name if rewards else "math",
+def _fixed_paths() -> dict[str, Any]:
+    not_ready = {"503": _response("Not ready, and why.", _json("Readiness"))}
+    text, page = {"text/plain": {"schema": {"type": "string"}}}, {"text/html": {"schema": {"type": "string"}}}
+    this = {JSON: {"schema": {"type": "object"}}}
+    operations = {
+        "/v1/rewards": _get("list_rewards", "Every reward.", _json("RewardList"), "catalogue"),
+        "/livez": _get("livez", "The event loop answers.", _json("Live"), "health", is_open=True),
+        "/readyz": _get("readyz", "Whether to send requests here.", _json("Readiness"), "health", not_ready, True),
+        "/version": _get("version", "What runs here.", _json("Version"), "health", is_open=True),
+        "/metrics": _get("metrics", "Prometheus metrics.", text, "health"),
+        "/": _get("page", "The page for people.", page, "pages", is_open=True),
+        "/docs": _get("docs", "Forms to try every reward.", page, "pages", is_open=True),
+        "/openapi.json": _get("openapi", "This document.", this, "pages", is_open=True),
     }
-    not_ready = {"description": "Not ready.", "content": _content("Readiness")}
-    return {
-        "/v1/rewards": {"get": _get("list_rewards", "Every reward.", "RewardList", "catalogue")},
-        "/v1/rewards/{name}": {
-            "get": {
-                **_get("show_reward", "One reward: params, reasons, cases.", "RewardInfo", "catalogue"),
-                "parameters": [name],
-            }
-        },
-        "/livez": {"get": _get("livez", "The event loop answers.", "Live", "health")},
-        "/readyz": {
-            "get": _get("readyz", "Whether requests should be sent here.", "Readiness", "health", {"503": not_ready})
-        },
-        "/version": {"get": _get("version", "What runs here.", "Version", "health")},
-        "/metrics": {
-            "get": {
-                "operationId": "metrics",
-                "tags": ["health"],
-                "summary": "Prometheus metrics.",
-                "responses": {
-                    "200": {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-                    **_errors(_GET_ERRORS),
-                },
-            }
-        },
-    }
+    return {path: {"get": operation} for path, operation in operations.items()}
 
 
-def _get(operation: str, summary: str, model: str, tag: str, extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    ok = {"200": {"description": summary, "content": _content(model)}}
-    responses = {**ok, **_errors(_GET_ERRORS), **(extra or {})}
-    return {"operationId": operation, "tags": [tag], "summary": summary, "responses": responses}
+def _get(
+    name: str,
+    summary: str,
+    content: dict[str, Any],
+    tag: str,
+    extra: Mapping[str, Any] | None = None,
+    is_open: bool = False,
+) -> dict[str, Any]:
+    """An operation that only reads; `is_open` when it never needs a key."""
+    errors = _errors(_OPEN_ERRORS if is_open else _GET_ERRORS)
+    responses = {"200": _response(summary, content), **errors, **(extra or {})}
+    operation = {"operationId": name, "tags": [tag], "summary": summary, "responses": responses}
+    return operation | {"security": []} if is_open else operation
 
 
-def _content(model: str) -> dict[str, Any]:
+def _json(model: str) -> dict[str, Any]:
     return {JSON: {"schema": {"$ref": _COMPONENTS + model}}}
+
+
+def _response(description: str, content: dict[str, Any], *headers: str) -> dict[str, Any]:
+    """A response with these headers besides the request id, which every one has."""
+    named = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *headers)}
+    return {"description": description, "headers": named, "content": content}
 
 
 def _errors(statuses: tuple[int, ...]) -> dict[str, Any]:
     return {str(status): {"$ref": f"#/components/responses/Problem{status}"} for status in statuses}
 
 
-def _responses() -> dict[str, Any]:
+def _problem_responses() -> dict[str, Any]:
     """One response per error status, naming the problem types that it may carry."""
-    schema = {MEDIA_TYPE: {"schema": {"$ref": _COMPONENTS + "ProblemDocument"}}}
-    titles: dict[int, list[str]] = {}
-    for problem in PROBLEMS:
-        titles.setdefault(problem.status, []).append(f"{problem.title} (`{problem.slug}`).")
-    return {
-        f"Problem{status}": {"description": " ".join(lines), "content": schema}
-        for status, lines in sorted(titles.items())
-    }
+    responses: dict[str, Any] = {}
+    for status in sorted({problem.status for problem in PROBLEMS}):
+        kinds = [problem for problem in PROBLEMS if problem.status == status]
+        narrowed = {"type": {"enum": [TYPE_PREFIX + kind.slug for kind in kinds]}, "status": {"const": status}}
+        schema = {"allOf": [{"$ref": _COMPONENTS + "ProblemDocument"}, {"properties": narrowed}]}
+        description = " ".join(f"{kind.title} (`{kind.slug}`)." for kind in kinds)
+        headers = _HEADERS_OF.get(status, ())
+        responses[f"Problem{status}"] = _response(description, {MEDIA_TYPE: {"schema": schema}}, *headers)
+    return responses

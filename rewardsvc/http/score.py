@@ -18,19 +18,36 @@ from rewardsvc.http.guard import Exchange, exchange_of
 from rewardsvc.http.problem import JSON, send_body, wrong_shape
 from rewardsvc.scheduler import Scheduler
 
+SCORE_PREFIX = "/v1/rewards/"
 NDJSON = "application/x-ndjson"
 _LINES_HEAD = ((b"content-type", NDJSON.encode()),)
 _WATCH_SECONDS = 0.02
+_WITH_INTEGERS = frozenset({"deadline_ms", "params"})
+_EXACT = 1 << 53
 _encode = msgspec.json.Encoder().encode
 
 
 def parse(body: bytes) -> ScoreRequest:
     """A body as a request. Raises `NotJson`, `TooLarge` or `WrongShape`."""
     document = strict_json.decode(body)
+    if type(document) is dict:
+        for name in document.keys() & _WITH_INTEGERS:
+            document[name] = _with_integers(document[name])
     try:
         return msgspec.convert(document, ScoreRequest)
     except msgspec.ValidationError as error:
         raise wrong_shape(error) from None
+
+
+def _with_integers(node: Any) -> Any:
+    """The same value with 5.0 as 5, which is what JSON Schema calls it and what `5 * 1000.0` gives in Python."""
+    if type(node) is float and node.is_integer() and abs(node) < _EXACT:
+        return int(node)
+    if type(node) is list:
+        return [_with_integers(value) for value in node]
+    if type(node) is dict:
+        return {key: _with_integers(value) for key, value in node.items()}
+    return node
 
 
 class Score:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from tests.executors.watched import SLACK, Watched, wait_until
+from tests.executors.watched import SLACK, Watched, tell_lateness, wait_until
 
 ITEM_LIMIT = 0.4
 Outcome = tuple[str, str]
@@ -118,7 +117,7 @@ def test_a_culprit_in_a_group_of_16_alone_goes_unscored_in_time_and_leaves_nothi
 ) -> None:
     with watched.keeping_its_belongings():
         verdicts, seconds = timed_score(watched, reward, group({5: deed}))
-        print(f"{deed}: {1e3 * (seconds - ITEM_LIMIT):+.0f} ms of the item limit")
+        tell_lateness(deed, seconds, ITEM_LIMIT)
         check(verdicts, {5: expected})
         assert seconds < ITEM_LIMIT + SLACK
         check(watched.score(reward, HONEST, reference="fine"), {})
@@ -162,7 +161,7 @@ def test_a_task_that_breaks_its_check_costs_its_whole_group_the_numbers_but_take
 ) -> None:
     with watched.keeping_its_belongings():
         verdicts, seconds = timed_score(watched, reward, HONEST, task={"metadata": {"deed": deed}})
-        print(f"{deed}: {1e3 * (seconds - ITEM_LIMIT):+.0f} ms of the item limit")
+        tell_lateness(deed, seconds, ITEM_LIMIT)
         assert [outcome(verdict) for verdict in verdicts] == [expected] * 16
         assert seconds < ITEM_LIMIT + SLACK
 
@@ -247,7 +246,7 @@ class TestCoroutineRewards:
     ) -> None:
         with watched.keeping_its_belongings():
             verdicts, seconds = timed_score(watched, "remote", group({5: deed}))
-            print(f"{deed}: {1e3 * (seconds - limit):+.0f} ms of the limit")
+            tell_lateness(deed, seconds, limit)
             assert outcome(verdicts.pop(5)) == expected
             assert [verdict["reward"] for verdict in verdicts] == [float(t == "fine") for t in group({5: ""}) if t]
             assert seconds < limit + SLACK
@@ -279,15 +278,9 @@ class TestCoroutineRewards:
         assert seconds < 0.3 + SLACK
 
 
-def answers_of(service: Watched, call: Callable[[], Any]) -> Any:
-    return call()
-
-
 def test_a_broken_neighbour_changes_no_byte_of_an_honest_verdict(watched: Watched) -> None:
     def bare(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [
-            {name: value for name, value in verdict.items() if name not in ("timing", "cached")} for verdict in verdicts
-        ]
+        return [verdict | {"timing": None, "cached": None} for verdict in verdicts]
 
     calm = bare(watched.score("mischief", HONEST, reference="fine"))
     for deed in ("fork", "garbage", "shut sockets", "grow by 300"):

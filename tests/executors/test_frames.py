@@ -441,7 +441,7 @@ class TestPool:
         monkeypatch.setattr(cpu, "_LOOKS_PER_CLEARANCE", 1)
 
         async def scene() -> None:
-            pool, parent = self.pool()
+            pool, _ = self.pool()
             refused, _ = batch_of(400)
             condemned, _ = batch_of(400)
             unwanted, caller = batch_of(400)

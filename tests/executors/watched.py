@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -89,6 +90,10 @@ class Watched:
             sum("pidfd" in link for link in links),
         )
 
+    def survivors(self) -> list[psutil.Process]:
+        """What is left when there should be nothing."""
+        return marked(self.mark)
+
     def wait_until_all_have_started(self, workers: int) -> None:
         """The service is ready with one worker; this waits for the others and for the io process."""
         wait_until(lambda: len(self.workers) == workers + 1 and self.belongings().pid_descriptors == 2 * (workers + 1))
@@ -154,10 +159,15 @@ def watched_service(log: Path, wait: bool = True, **settings: str) -> Iterator[W
     settings = {"reward_files": f"{ALL_PLUGINS},{MISCHIEF}", "workers": "2"} | settings
     with running_service(log, wait=wait, **settings) as service:
         watched = Watched(service, mark)
-        if wait:
+        if wait and "remote" in settings["reward_files"]:
             watched.wait_until_all_have_started(int(settings["workers"]))
         yield watched
     wait_until(lambda: not marked(mark))
+
+
+def tell_lateness(deed: str, seconds: float, limit: float) -> None:
+    """Shows by how much a reply came after an item's limit (with `pytest -s`)."""
+    sys.stdout.write(f"{deed}: {1e3 * (seconds - limit):+.0f} ms of the item limit\n")
 
 
 def plugin(name: str) -> str:
