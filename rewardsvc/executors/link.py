@@ -330,6 +330,7 @@ class Parent:
         if self._loading is not None:
             self._bootstrap.skip[self._loading] = why
             self._loading = None
+            self._backoff = _LEAST_BACKOFF  # the next one does without it
         self.ready = False
         self._end()
         self._start_later()

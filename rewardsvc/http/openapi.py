@@ -91,7 +91,7 @@ def _shared_schemas() -> dict[str, Any]:
 
 def _reward_schemas(info: RewardInfo) -> dict[str, Any]:
     """A reward's request, whose `params` are its own; names are prefixed so that rewards do not collide."""
-    prefix = "".join(word.capitalize() for word in info.name.split("_"))
+    prefix = f"{info.name}."
     own = dict(info.params.get("$defs", {}))
     schemas = {f"{prefix}{name}": _renamed(schema, prefix) for name, schema in own.items()}
     request: dict[str, Any] = dict(_shared_schemas()["ScoreRequest"])
@@ -118,19 +118,17 @@ def _renamed(schema: Any, prefix: str) -> Any:
 
 
 def _score_operation(info: RewardInfo) -> dict[str, Any]:
-    prefix = "".join(word.capitalize() for word in info.name.split("_"))
-    lines = {"schema": {"type": "string"}, "description": "One Verdict per line as it is ready, then one StreamEnd."}
+    request = {"schema": {"$ref": f"{_COMPONENTS}{info.name}.Request"}, "examples": _examples(info)}
+    lines = {"type": "string", "description": "One Verdict per line as it is ready, then one StreamEnd."}
+    replies = {**_json("ScoreReply"), NDJSON: {"schema": lines}}
     return {
         "operationId": f"score_{info.name}",
         "tags": ["score"],
         "summary": info.summary,
         "description": info.description,
-        "requestBody": {
-            "required": True,
-            "content": {JSON: {"schema": {"$ref": f"{_COMPONENTS}{prefix}Request"}, "examples": _examples(info)}},
-        },
+        "requestBody": {"required": True, "content": {JSON: request}},
         "responses": {
-            "200": _response("Verdicts in the order of the rollouts.", {**_json("ScoreReply"), NDJSON: lines}),
+            "200": _response("Verdicts in the order of the rollouts.", replies),
             **_errors(_POST_ERRORS),
         },
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -135,7 +136,8 @@ def test_workers_killed_while_idle_are_replaced_and_nobody_notices(watched: Watc
     with watched.keeping_its_belongings():
         for victims in (watched.workers, watched.minders):
             for victim in victims:
-                victim.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    victim.kill()
             assert {verdict["reward"] for verdict in watched.score("trouble", ["fine"] * 16, reference="fine")} == {1.0}
 
 
@@ -149,11 +151,16 @@ def test_a_worker_stopped_from_outside_while_idle_loses_no_item(watched: Watched
 
 def test_no_process_outlives_a_front_that_is_killed(start_watched: StartWatched) -> None:
     with start_watched() as service:
-        threading.Thread(target=lambda: pytest.raises(OSError, service.score, "patient", ["8"])).start()
+        threading.Thread(target=score_in_vain, args=(service,)).start()
         time.sleep(0.2)
         service.front.kill()
         service.process.wait()
         wait_until(lambda: not service.survivors(), 10)
+
+
+def score_in_vain(service: Watched) -> None:
+    with pytest.raises(OSError):
+        service.score("patient", ["8"])
 
 
 REWARD = '''
@@ -195,13 +202,13 @@ BROKEN: dict[str, tuple[str, str]] = {
     "no_room": (good("no_room", more="resources = Io(concurrency=0)"), "is `async def`"),
     "odd_resources": (good("odd_resources", more="resources = 5"), "set `resources`"),
     "odd_range": (good("odd_range", more="range = (1.0, float('nan'))"), "`range` must be"),
-    "odd_case": (good("odd_case", more="cases = [Case('group', ('a', 'b'), (1.0,))]"), "as many rewards as completions"),
+    "odd_case": (good("odd_case", more="cases = [Case('group', ('a', 'b'), (1.0,))]"), "as many rewards as"),
     "unsendable": (good("unsendable", more="cases = [Case.full('a', reference=object())]"), "is not plain data"),
     "surrogate": (good("surrogate", more="reasons = {'a': '\\ud800'}"), "is not plain data"),
     "mistyped": (good("mistyped", more="reasons = {'a': 1}"), "is not plain data"),
     "warm_fails": (good("warm_fails", more="warm = classmethod(lambda cls: 1 / 0)"), "ZeroDivisionError"),
     "init_fails": (good("init_fails", more="__init__ = lambda self: 1 / 0"), "ZeroDivisionError"),
-    "fails_test": (good("fails_test", more="cases = [Case.zero('no', why='no is wrong')]"), "'no is wrong': promised 0.0"),
+    "fails_test": (good("fails_test", more="cases = [Case.zero('no', why='no is odd')]"), "'no is odd': promised 0.0"),
     "lies": (good("lies", more="cases = [Case.full('a', reason='equal')]"), "promised the reason 'equal', got 1.0"),
     "exits_in_test": (
         good("exits_in_test").replace("return Verdict", "import os; os._exit(1); return Verdict"),
@@ -214,30 +221,27 @@ BROKEN: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one scheduler says that is given every broken file there is, and a good one before and behind them."""
+    folder = tmp_path_factory.mktemp("rewards")
+    texts = {"first": good("first"), **{name: text for name, (text, _) in BROKEN.items()}, "last": good("last")}
+    files = [str(reward_file(folder / f"{name}.py", text)) for name, text in texts.items()]
+
+    async def start() -> dict[str, Any]:
+        scheduler = Scheduler(Limits(2, 0, 100, reward_files=(*files, str(folder / "missing.py"))))
+        scheduler.parent.import_seconds = 1.5
+        async with scheduler:
+            assert scheduler.not_ready_because() == []
+            for name in ("first", "last", "exact"):
+                assert await score_one(scheduler, name) is not None
+            return dict(scheduler.catalogue)
+
+    return asyncio.run(start())
+
+
 class TestRewardFiles:
-    """One scheduler is given every broken file there is, and two good ones between them."""
-
-    @pytest.fixture(scope="class")
-    def catalogue(self, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-        folder = tmp_path_factory.mktemp("rewards")
-        files = [self.write(folder, "first", good("first"))]
-        files += [self.write(folder, name, text) for name, (text, _) in BROKEN.items()]
-        files += [self.write(folder, "last", good("last")), str(folder / "missing.py")]
-
-        async def start() -> dict[str, Any]:
-            scheduler = Scheduler(Limits(2, 0, 100, reward_files=tuple(files)))
-            scheduler.parent.import_seconds = 1.5
-            async with scheduler:
-                assert scheduler.not_ready_because() == []
-                for name in ("first", "last", "exact"):
-                    assert await score_one(scheduler, name) is not None
-                return dict(scheduler.catalogue)
-
-        return asyncio.run(start())
-
-    def write(self, folder: Path, name: str, text: str) -> str:
-        (folder / f"{name}.py").write_text(text)
-        return str(folder / f"{name}.py")
+    """A broken file costs itself and nothing else."""
 
     def test_the_good_ones_are_offered(self, catalogue: dict[str, Any]) -> None:
         assert catalogue["first"].available

@@ -1,0 +1,43 @@
+"""The reward `math`: its cases, what it refuses to judge by, and that no input turns slowness into a number."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from rewardsvc.contract import Rollout, Task
+from rewardsvc.errors import BadReference
+from rewardsvc.rewards.math import Math
+
+REWARD = Math
+
+
+def test_every_case_gets_the_reward_and_the_reason_it_promises(judge: Any, case: Any) -> None:
+    judged = judge(Math, case)
+    assert judged.reward == case.rewards[0]
+    assert case.status in (None, judged.status)
+    assert case.reason in (None, judged.reason)
+
+
+@pytest.mark.parametrize("reference", ["", " ", r"\frac{", r"\boxed{}", None, [], ["1", ""], "((", "$$"])
+def test_a_reference_that_cannot_be_used_is_never_a_zero(reference: Any) -> None:
+    with pytest.raises(BadReference):
+        Math().score(Rollout(id="0", completion=r"\boxed{1}"), Task(reference=reference), Math.Params())
+
+
+def test_params_change_how_strictly_answers_are_compared() -> None:
+    rollout, task = Rollout(id="0", completion=r"\boxed{0.333}"), Task(reference=r"\frac{1}{3}")
+    assert Math().score(rollout, task, Math.Params()).reward == 0.0
+    assert Math().score(rollout, task, Math.Params(float_digits=3)).reward == 1.0
+
+
+@pytest.mark.parametrize("bomb", [r"\boxed{9!!!!!}", r"\boxed{10^{10^{10^{10}}}}"], ids=["factorials", "tower"])
+def test_a_bomb_costs_its_own_rollout_a_status_and_nobody_else(service_with_plugins: Any, bomb: str) -> None:
+    began = time.monotonic()
+    verdicts = service_with_plugins.score("math", [r"\boxed{1}", bomb, r"\boxed{2}"], "1", deadline_ms=20_000)
+    assert [verdicts[0]["reward"], verdicts[2]["reward"]] == [1.0, 0.0]
+    assert verdicts[1]["status"] in ("timeout", "resource_limit", "scored")
+    assert (verdicts[1]["reward"] is None) == (verdicts[1]["status"] != "scored")
+    assert time.monotonic() - began < 20
