@@ -1,4 +1,4 @@
-"""What happens when ten times more work arrives than can be done: how fast the rest is refused, and what still gets done.
+"""What happens when ten times more work arrives than can be done: how fast it is refused, and what still gets done.
 
 A service with two workers and a reward that sleeps (so that the judging itself takes no processor from the service or
 from this load generator) is first asked by as many clients as keep it busy: the peak. Then requests are sent at ten
@@ -25,6 +25,7 @@ import time
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import IO
 
 PATIENT = Path(__file__).parent.parent / "tests" / "plugins" / "patient.py"
 WORKERS, DEADLINE_MS = 2, 1_000
@@ -37,6 +38,7 @@ class Outcome:
     """Replies by status with their latencies in seconds; `scored` and `expired` count verdicts."""
 
     latencies: dict[int, list[float]] = field(default_factory=dict)
+    sent: int = 0
     scored: int = 0
     expired: int = 0
 
@@ -114,8 +116,7 @@ async def open_loop(port: int, rate: float, seconds: float) -> Outcome:
             task.add_done_callback(lambda task, caller=caller: (under_way.discard(task), free.append(caller)))
             sent += 1
         await asyncio.sleep(0.001)
-    outcome.latencies[0] = [0.0] * sent
-    scored_in_time = outcome.scored
+    outcome.sent, scored_in_time = sent, outcome.scored
     await asyncio.gather(*under_way)
     outcome.scored = scored_in_time
     return outcome
@@ -142,59 +143,58 @@ def memory_mb(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() >> 20
 
 
-def start() -> tuple[subprocess.Popen[bytes], int]:
+def start(log: IO[bytes]) -> tuple[subprocess.Popen[bytes], int]:
+    """A service that is ready, and its port."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     environment = os.environ | {"REWARDSVC_REWARD_FILES": str(PATIENT), "REWARDSVC_WORKERS": str(WORKERS)}
-    log = tempfile.TemporaryFile()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rewardsvc", "serve", "--port", str(port)], env=environment, stderr=log, stdout=log
-    )
-    while True:
-        try:
-            with socket.create_connection(("127.0.0.1", port)) as sock:
-                sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-                if b" 200 " in sock.recv(100):
-                    return process, port
-        except OSError:
-            pass
+    command = [sys.executable, "-m", "rewardsvc", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
+    while not is_ready(port):
         time.sleep(0.02)
+    return process, port
 
 
-async def measure(process: subprocess.Popen[bytes], port: int, seconds: float, times: float) -> None:
+def is_ready(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+            return b" 200 " in sock.recv(100)
+    except OSError:
+        return False
+
+
+def quantiles(seconds: list[float]) -> str:
+    """p50 and p99 in milliseconds."""
+    ordered = sorted(seconds) or [0.0]
+    return f"p50 {statistics.median(ordered) * 1e3:.1f} ms, p99 {ordered[int(len(ordered) * 0.99)] * 1e3:.1f} ms"
+
+
+async def measure(process: subprocess.Popen[bytes], port: int, seconds: float, times: float) -> dict[str, str]:
+    """The figures by name."""
     await closed_loop(port, 4, 1)
-    before = memory_mb(process.pid)
+    memory = memory_mb(process.pid)
     peak = max([await closed_loop(port, clients, seconds / 2) for clients in (4, 8, 16)])
-    print(f"peak               {peak:8.0f} scored/s ({WORKERS} workers, {ITEM_SECONDS * 1e3:g} ms each)", flush=True)
     cpu = cpu_seconds(process.pid)
     outcome = await open_loop(port, times * peak, seconds)
     cpu = cpu_seconds(process.pid) - cpu
     took = await recovery(port)
-    refused = sorted(outcome.latencies.get(503, [0.0]))
-    accepted = sorted(outcome.latencies.get(200, [0.0]))
-    others = {status: len(values) for status, values in outcome.latencies.items() if status not in (0, 200, 503)}
-    print(
-        f"offered            {len(outcome.latencies[0]) / seconds:8.0f} requests/s ({times:g} times the peak were wanted)"
-    )
-    print(f"refused with 503   {len(refused) / seconds:8.0f} requests/s")
-    print(
-        f"  p50, p99         {statistics.median(refused) * 1e3:8.1f} ms {refused[int(len(refused) * 0.99)] * 1e3:8.1f} ms"
-    )
-    print(
-        f"goodput            {outcome.scored / seconds:8.0f} scored/s, {outcome.scored / seconds / peak:.0%} of the peak"
-    )
-    print(
-        f"  expired          {outcome.expired / seconds:8.0f} taken and not judged before their deadline, each second"
-    )
-    print(f"  accepted p99     {accepted[int(len(accepted) * 0.99)] * 1e3:8.1f} ms (deadline {DEADLINE_MS} ms)")
-    print(
-        f"front's processor  {cpu / len(outcome.latencies[0]) * 1e6:8.0f} µs per request, {cpu / seconds:.0%} of a core"
-    )
-    print(f"recovery           {took * 1e3:8.0f} ms")
-    print(
-        f"front's memory     {before:8} MB before, {memory_mb(process.pid)} MB after; other statuses: {others or 'none'}"
-    )
-    print(f"load average       {os.getloadavg()[0]:8.1f} on {os.cpu_count()} cores")
+    refused, accepted = outcome.latencies.pop(503, []), outcome.latencies.pop(200, [])
+    others = {status: len(values) for status, values in outcome.latencies.items()}
+    goodput = outcome.scored / seconds
+    return {
+        "peak": f"{peak:.0f} scored/s with {WORKERS} workers and {ITEM_SECONDS * 1e3:g} ms per item",
+        "offered": f"{outcome.sent / seconds:.0f} requests/s",
+        "refused with 503": f"{len(refused) / seconds:.0f} requests/s, {quantiles(refused)}",
+        "accepted": f"{len(accepted) / seconds:.0f} requests/s, {quantiles(accepted)} (deadline {DEADLINE_MS} ms)",
+        "goodput": f"{goodput:.0f} scored/s, {goodput / peak:.0%} of the peak",
+        "expired": f"{outcome.expired / seconds:.0f} rollouts/s taken and not judged before their deadline",
+        "other statuses": str(others or "none"),
+        "front's processor": f"{cpu / outcome.sent * 1e6:.0f} µs per request, {cpu / seconds:.0%} of a core",
+        "front's memory": f"{memory} MB before, {memory_mb(process.pid)} MB after",
+        "recovery": f"{took * 1e3:.0f} ms",
+        "load average": f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+    }
 
 
 def main() -> None:
@@ -202,12 +202,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--times", type=float, default=10)
     asked = parser.parse_args()
-    process, port = start()
-    try:
-        asyncio.run(measure(process, port, asked.seconds, asked.times))
-    finally:
-        process.terminate()
-        process.wait()
+    with tempfile.TemporaryFile() as log:
+        process, port = start(log)
+        try:
+            figures = asyncio.run(measure(process, port, asked.seconds, asked.times))
+        finally:
+            process.terminate()
+            process.wait()
+    for name, figure in figures.items():
+        print(f"{name:20}{figure}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from rewardsvc.cache import Cache, Context, context_hash
 from rewardsvc.cache import key as cache_key
 from rewardsvc.contract import (
     MAX_TEXT_BYTES,
+    CaseInfo,
     GroupSummary,
     RewardInfo,
     Rollout,
@@ -40,7 +41,9 @@ from rewardsvc.executors.link import Parent
 from rewardsvc.executors.wire import Bootstrap, encode, encode_stable, now_ns
 from rewardsvc.executors.work import Batch, Row
 
-_SELF_TEST_MS = 60_000
+_SELF_TEST_SECONDS = 60.0
+_SELF_TEST_TRIES = 3
+_ACCIDENTS = ("crashed", "timeout", "resource_limit")
 _LAST_START = 0.8  # of the deadline: what starts later mostly ends too late, and is then done for nothing
 _copy = msgspec.structs.replace
 
@@ -105,8 +108,9 @@ class Group:
 
     def leave(self) -> None:
         """Gives up every seat whose verdict has not come."""
-        for flights, index, position in self.seats:
-            flights.let_go(index, self, position)
+        if self.missing:
+            for flights, index in {(flights, index) for flights, index, _ in self.seats}:
+                flights.let_go(index, self)
         self.seats.clear()
 
     def finished(self) -> list[Verdict]:
@@ -144,15 +148,14 @@ class Flights:
         group.seats.append((self, index, position))
         self.groups.add(group)
 
-    def let_go(self, index: int, group: Group, position: int) -> None:
+    def let_go(self, index: int, group: Group) -> None:
         """This group waits no longer. A row that nobody waits for may never be judged, so no twin may join it."""
         self.groups.discard(group)
         waiters = self.waiters[index]
-        if (group, position) in waiters:
-            waiters.remove((group, position))
-            if not waiters:
-                self._forget(self.keys[index], index)
-                self._forget(self.whole_key, 0)
+        self.waiters[index] = [waiter for waiter in waiters if waiter[0] is not group]
+        if waiters and not self.waiters[index]:
+            self._forget(self.keys[index], index)
+            self._forget(self.whole_key, 0)
 
     def _forget(self, key: bytes | None, index: int) -> None:
         """Twins no longer find this row; the key may stand for a newer one by now."""
@@ -184,7 +187,7 @@ class Flights:
                 group.close_if_complete()
 
     def _keep(self, verdicts: Sequence[tuple[int, Verdict]]) -> None:
-        if self.whole_key is not None and verdicts:
+        if self.whole_key is not None and len(verdicts) == len(self.keys):
             self._forget(self.whole_key, 0)
             self._cache.put(self.whole_key, [verdict for _, verdict in sorted(verdicts, key=lambda row: row[0])])
         for index, verdict in verdicts:
@@ -266,11 +269,13 @@ class Scheduler:
 
     async def _test(self, info: RewardInfo) -> None:
         """Runs a reward's cases through the real executor; one that breaks its promise makes it unavailable."""
-        fault = await self.fault_of(info)
-        if fault:
-            self._faults[info.name] = f"its self-test failed: {fault}"
-            self._withdraw(info, self._faults[info.name])
-        self._tested.add(info.name)
+        try:
+            fault = await self.fault_of(info)
+            if fault:
+                self._faults[info.name] = f"its self-test failed: {fault}"
+                self._withdraw(info, self._faults[info.name])
+        finally:
+            self._tested.add(info.name)
 
     @staticmethod
     def _withdraw(info: RewardInfo, because: str) -> None:
@@ -279,19 +284,29 @@ class Scheduler:
 
     async def fault_of(self, info: RewardInfo) -> str | None:
         """The first case of a reward that does not get the verdict it promises."""
-        groups = [self._admit(info, selftest.request_of(case), cached=False) for case in info.cases]
-        for case, group in zip(info.cases, groups, strict=True):
-            timer = asyncio.get_running_loop().call_later(_SELF_TEST_MS / 1e3, group.expire)
+        for case in info.cases:
             try:
-                await group.done
+                verdicts = await self._verdicts_on(info, case)
             except Problem as problem:
-                return f"{case.kind} case {case.why or case.rollouts[:1]!r}: refused with {problem.errors}"
-            finally:
-                timer.cancel()
-            fault = selftest.fault_of(case, group.finished())
+                return f"{case.kind} case {case.why or case.rollouts[:1]!r}: refused, {problem.detail} {problem.errors}"
+            fault = selftest.fault_of(case, verdicts)
             if fault:
                 return fault
         return None
+
+    async def _verdicts_on(self, info: RewardInfo, case: CaseInfo) -> list[Verdict]:
+        """What a case gets; tried again when an accident, which may be nobody's fault, left it without a number."""
+        for _ in range(_SELF_TEST_TRIES):
+            group = self._admit(info, selftest.request_of(case), cached=False)
+            timer = asyncio.get_running_loop().call_later(_SELF_TEST_SECONDS, group.expire)
+            try:
+                await group.done
+            finally:
+                timer.cancel()
+                group.leave()
+            if not any(verdict.status in _ACCIDENTS and verdict.status != case.status for verdict in group.finished()):
+                break
+        return group.finished()
 
     def not_ready_because(self) -> list[str]:
         """Why the service should get no requests now; empty when it is ready."""
@@ -409,7 +424,7 @@ class Scheduler:
         context = context_hash(info.name, info.version, task, params) if info.deterministic and cached else None
         seat = self._seat_whole if info.per_group else self._seat_each
         rows, flights = seat(group, request.rollouts, context)
-        if rows or not ids:
+        if rows or all(verdict is not None and verdict.status == "bad_item" for verdict in group.verdicts):
             start = now_ns() if arrived_ns is None else arrived_ns
             times = (start, start + request.deadline_ms * 1_000_000)
             batch = Batch(flights, info, Raw(task), Raw(params), rows, times)

@@ -175,6 +175,7 @@ class _Seat:
         self.pool = pool
         self.link = link
         self.held: Shard | None = None
+        self._orders = 0
         self._stopwatch = Stopwatch()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -184,6 +185,7 @@ class _Seat:
     def assign(self, shard: Shard) -> None:
         """Hands a shard over."""
         self.held = shard
+        self._orders += 1
         self.link.send(order_of(shard))
         self._look_again(shard.batch.info.resources.item_timeout)
 
@@ -286,13 +288,17 @@ class _Seat:
         self._blame(held, mark, fault, {})
 
     def _blame(self, held: Shard, mark: int | None, fault: NotScored, evidence: dict[str, object]) -> None:
-        """The marked row gets no number and the others run again; without a mark each of them is a suspect."""
+        """The marked row gets no number and the others run again.
+
+        Without a mark each of them is a suspect, unless the worker had not even begun with them.
+        """
         batch = held.batch
         if mark == Cell.PREPARING:
             self.pool.clear(batch, lambda: batch.upset(fault, evidence))
         elif mark is not None:
             batch.fail(held.rows_at(mark), fault, evidence)
-        self.pool.put_back(held, fault if mark is None else None)
+        suspects = mark is None and self.link.cell.orders >= self._orders
+        self.pool.put_back(held, fault if suspects else None)
 
     def kill(self, because: str) -> None:
         """Ends the worker and frees the seat."""

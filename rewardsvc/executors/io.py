@@ -46,8 +46,9 @@ class IoPool:
         self._backoff = _LEAST_BACKOFF
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._stopwatch = Stopwatch()
+        self._held, self._silent = Stopwatch(), Stopwatch()
         self._looked_ns = 0
+        self._asked_ns = 0  # when something was first asked of the process that its loop has not turned since
 
     @property
     def links(self) -> list[Link]:
@@ -96,6 +97,8 @@ class IoPool:
     def _start(self, batch: Batch, rows: list[Row]) -> None:
         assert self._link is not None
         self._number += 1
+        if self._asked_ns <= self._link.cell.beat_ns:
+            self._asked_ns = now_ns()
         shard = Shard(self._number, batch, rows, now_ns())
         self._under_way[shard.number] = shard
         self._running[batch.info.name] = self._running.get(batch.info.name, 0) + 1
@@ -137,25 +140,33 @@ class IoPool:
             self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look)
 
     def _is_sound(self, link: Link) -> bool:
-        """Ends a process that does nothing but one thing, or that has grown too large."""
+        """Ends a process that does nothing but one thing, that does nothing at all, or that has grown too large."""
         mark, started_ns = link.cell.current() or (None, 0)
-        if mark is not None and self._stopwatch.seconds(link.pid, started_ns) > BLOCKED_SECONDS:
+        turned_ns = max(link.cell.beat_ns, self._asked_ns)
+        resources = [shard.batch.info.resources for shard in self._under_way.values()]
+        allowed_mb = max([each.memory_mb for each in resources], default=None)
+        if mark is not None and self._held.seconds(link.pid, started_ns) > BLOCKED_SECONDS:
             self._lose(link, mark, Timeout("blocked_event_loop"), "item_limit")
-            return False
-        allowed_mb = max((shard.batch.info.resources.memory_mb for shard in self._under_way.values()), default=None)
-        if allowed_mb is not None and grown_mb(link.pid, link.cell) > allowed_mb:
+        elif mark is None and self._under_way and self._silent.seconds(link.pid, turned_ns) > 2 * BLOCKED_SECONDS:
+            self._lose(link, None, Timeout("blocked_event_loop"), "lost")
+        elif allowed_mb is not None and grown_mb(link.pid, link.cell) > allowed_mb:
             self._lose(link, mark, ResourceLimit("memory_limit"), "memory_limit")
-            return False
-        return True
+        else:
+            return True
+        return False
 
     def _stop_what_is_over(self, link: Link) -> None:
         """While one coroutine holds the loop, the time of the others stands still."""
         now, looked = now_ns(), self._looked_ns
         mark, started_ns = link.cell.current() or (None, now)
         for shard in list(self._under_way.values()):
-            if started_ns <= looked and not is_mark_of(mark, shard.number):
+            holds = is_mark_of(mark, shard.number)
+            if started_ns <= looked and not holds:
                 shard.heard_ns += now - looked
             if now - shard.heard_ns > shard.batch.info.resources.item_timeout * 1e9:
+                if started_ns <= looked and holds:
+                    self._lose(link, mark, Timeout("item_limit"), "item_limit")
+                    return
                 shard.batch.fail(shard.rows, Timeout("item_limit"))
             if not shard.batch.is_wanted(shard.rows):
                 shard.batch.fail(shard.rows, Timeout("abandoned"))
@@ -186,7 +197,7 @@ class IoPool:
 
     def _restart(self, mark: int | None, fault: NotScored | None, evidence: dict[str, object]) -> None:
         """What was under way starts again in a new process, without what is marked; else a `fault` may be anybody's."""
-        was_ready, self._link = self.ready, None
+        was_ready, self._link, self._asked_ns = self.ready, None, 0
         for shard in self._marked(mark):
             assert fault is not None
             if is_preparing(mark):

@@ -238,6 +238,8 @@ class Parent:
         self._bootstrap = bootstrap
         self._environment = environment
         self._loading: str | None = None
+        self._imported: set[str] = set()  # sources that a parent got past, now or in an earlier life
+        self._suspect: str | None = None
         self._backoff = _LEAST_BACKOFF
         self._process: subprocess.Popen[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -302,11 +304,13 @@ class Parent:
             return
         for body in self._frames.feed(data):
             message = decode_from_parent(body)
+            if self._loading is not None:
+                self._imported.add(self._loading)
             if isinstance(message, Loading):
                 self._loading = message.source
                 self._restart_timer()
             else:
-                self._loading = None
+                self._loading = self._suspect = None
                 self._stop_timer()
                 self.ready = True
                 self._backoff = _LEAST_BACKOFF
@@ -322,15 +326,20 @@ class Parent:
             self._timer = None
 
     def _import_too_slow(self) -> None:
+        self._suspect = self._loading  # no doubt about this one
         self._died(f"importing it took more than {self.import_seconds:g} s")
 
     def _died(self, why: str) -> None:
-        """Starts another one; a reward that was being imported is left out from now on."""
-        observe.parent_died("it was killed" if self._loading is None else f"{why}: {self._loading}")
-        if self._loading is not None:
-            self._bootstrap.skip[self._loading] = why
-            self._loading = None
+        """Starts another one. A reward during whose import two of them died in a row is left out from now on.
+
+        One death may be somebody else's doing, and a reward that was imported before is not suspected at all.
+        """
+        loading, self._loading = self._loading, None
+        observe.parent_died("it was killed" if loading is None else f"{why}: {loading}")
+        if loading is not None and loading == self._suspect and loading not in self._imported:
+            self._bootstrap.skip[loading] = why
             self._backoff = _LEAST_BACKOFF  # the next one does without it
+        self._suspect = loading
         self.ready = False
         self._end()
         self._start_later()

@@ -122,6 +122,7 @@ FromMinder = Minding | Exit
 encode = msgspec.msgpack.Encoder().encode
 _encode_stable = msgspec.msgpack.Encoder(order="deterministic").encode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+decode_order = msgspec.msgpack.Decoder(Order).decode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_parent = msgspec.msgpack.Decoder(FromParent).decode
 decode_from_minder = msgspec.msgpack.Decoder(FromMinder).decode
@@ -286,8 +287,9 @@ class Cell:
 
     Each field is one aligned 8-byte store, so a reader never sees half a value. Word 0 holds the item's index (upper
     16 bits) and its start in microseconds of the monotonic clock (lower 48 bits); 0 means idle. Word 1 holds the
-    number of an order that nobody waits for any more, word 2 the worker's memory in pages when it last rested, and
-    word 3 whether it has ended of age.
+    number of an order that nobody waits for any more, word 2 the worker's memory in pages when it last rested,
+    word 3 whether it has ended of age, word 4 how many orders it has done with, word 5 when its event
+    loop turned last.
     """
 
     PREPARING = 0xFFFF
@@ -314,8 +316,27 @@ class Cell:
         return words[1]
 
     def rest(self) -> None:
-        """The worker is between items."""
+        """The worker has done with an order, or cannot go on with it."""
+        self._words[4] += 1
         self._words[0] = 0
+
+    def pause(self) -> None:
+        """No coroutine holds the event loop."""
+        self._words[0] = 0
+
+    def beat(self, now_ns: int) -> None:
+        """The event loop of an io worker turns."""
+        self._words[5] = now_ns
+
+    @property
+    def beat_ns(self) -> int:
+        """When the event loop turned last."""
+        return self._words[5]
+
+    @property
+    def orders(self) -> int:
+        """How many orders the worker has done with."""
+        return self._words[4]
 
     def current(self) -> tuple[int, int] | None:
         """(index, start in nanoseconds of the monotonic clock) of the item being judged, or None."""

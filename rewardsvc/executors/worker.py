@@ -15,7 +15,8 @@ import os
 import resource
 import signal
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Iterator, Mapping, Sequence
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from rewardsvc.executors.wire import (
     Results,
     Sample,
     big_integer,
+    decode_order,
     decode_to_worker,
     encode,
     frame,
@@ -45,6 +47,9 @@ from rewardsvc.reward import InvalidTask, PerGroup, PerRollout, Reward
 
 _FLUSH_NS = 2_000_000
 _MIB = 1 << 20
+_BEAT_SECONDS = 0.25
+_PATIENCE_SECONDS = 1.0
+_MAX_STUBBORN = 100
 _BACKSTOP = 8
 _SCORED, _UNNAMED = "scored", ""
 _MAX_ANSWER = 10_000
@@ -116,15 +121,16 @@ def run_cpu(connection: Connection, cell: Cell, rewards: Mapping[str, Reward], l
     connection.send(Ready(os.getpid()))
     with contextlib.suppress(OSError):  # the front is gone, or a reward has closed what is not its own
         while (body := connection.receive()) is not None:
-            order = decode_to_worker(body)
-            if isinstance(order, Order):
-                cell.begin(Cell.PREPARING, now_ns())
-                message = _judge_order(prepare(rewards, order), cell, connection, age)
-                cell.rest()
-                connection.send(message)
-                if age.is_over(len(order.rows)):
-                    break
-                age.weigh()
+            cell.begin(Cell.PREPARING, now_ns())
+            order = decode_order(body)
+            message = _judge_order(prepare(rewards, order), cell, connection, age)
+            cell.rest()
+            connection.send(message)
+            age.count(len(order.rows))
+            if age.is_over():
+                cell.leave()
+                return
+            age.weigh()
     cell.rest()
 
 
@@ -166,21 +172,18 @@ class _Age:
         weight_kb = self._cell.weight * resource.getpagesize() // 1024
         return self._peak_kb > before and self._peak_kb - weight_kb > self._memory_mb * 1024
 
-    def is_over(self, items: int) -> bool:
-        """Counts `items`; whether the worker must be replaced now, because of its age or a child process it still has.
-
-        The front is told through the cell. An order that it sends all the same goes to the next worker.
-        """
+    def count(self, items: int) -> None:
+        """So many items were judged."""
         self._judged += items
+
+    def is_over(self) -> bool:
+        """Whether the worker must be replaced now, because of its age or of a child process that it still has."""
         self._peak_kb = _peak_kb()
-        over = (
+        return (
             self._judged >= self._limits.recycle_items
             or self._peak_kb - self._born_kb >= self._limits.recycle_mb * 1024
             or _has_children()
         )
-        if over:
-            self._cell.leave()
-        return over
 
     def end_copies(self) -> None:
         """A reward that forks and returns twice must not answer twice."""
@@ -402,6 +405,9 @@ async def _serve_io(connection: Connection, cell: Cell, rewards: Mapping[str, Re
     await host.serve()
 
 
+_order: ContextVar[int | None] = ContextVar("order", default=None)
+
+
 class _IoHost:
     """Keeps the orders of coroutine rewards under way. Each is one unit: one rollout, or one whole group.
 
@@ -416,35 +422,74 @@ class _IoHost:
         self._age = age
         self._sending = asyncio.Lock()
         self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._stubborn: set[int] = set()
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(self._make_task)
 
     async def reply(self, message: Results | Rejected | Ready) -> None:
         """One whole frame at a time."""
         async with self._sending:
-            await asyncio.get_running_loop().sock_sendall(self._sock, frame(message))
+            await self._loop.sock_sendall(self._sock, frame(message))
 
     async def serve(self) -> None:
         """Until the front hangs up."""
-        loop = asyncio.get_running_loop()
         reader = FrameReader()
-        while data := await loop.sock_recv(self._sock, 262_144):
+        while data := await self._loop.sock_recv(self._sock, 262_144):
             for body in reader.feed(data):
                 command = decode_to_worker(body)
                 if isinstance(command, Order):
-                    task = loop.create_task(self._judge(command))
-                    self._under_way[command.number] = task
-                    task.add_done_callback(partial(self._end, command.number))
-                elif command.number in self._under_way:
-                    self._under_way[command.number].cancel()
+                    self._start(command)
+                else:
+                    self._call_off(command.number)
+
+    def _start(self, order: Order) -> None:
+        if not self._under_way:
+            self._beat()
+        context = copy_context()
+        context.run(_order.set, order.number)
+        task = self._loop.create_task(self._judge(order), context=context)
+        self._under_way[order.number] = task
+        task.add_done_callback(partial(self._end, order.number))
 
     def _end(self, number: int, _: asyncio.Task[None]) -> None:
         del self._under_way[number]
+        self._stubborn.discard(number)
+
+    def _call_off(self, number: int) -> None:
+        """Cancels; what does not let itself be cancelled ends with the process, when that costs nobody else."""
+        task = self._under_way.get(number)
+        if task is None:
+            return
+        if task.cancelling():
+            self._stubborn.add(number)
+            if len(self._stubborn) in (len(self._under_way), _MAX_STUBBORN):
+                self._leave()
+        task.cancel()
+        self._loop.call_later(_PATIENCE_SECONDS, self._call_off, number)
+
+    def _leave(self) -> None:
+        """Ends; an order that comes all the same goes to the next process."""
+        self._cell.leave()
+        os._exit(0)
+
+    def _make_task(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        """A task that a reward starts belongs to the order that the reward works on."""
+        number = options["context"][_order] if options.get("context") else _order.get()
+        held = work if number is None else _Held(work, self._cell, io_mark(number))
+        return asyncio.Task(held, loop=loop, **options)
+
+    def _beat(self) -> None:
+        self._cell.beat(now_ns())
+        if self._under_way:
+            self._loop.call_later(_BEAT_SECONDS, self._beat)
 
     async def _judge(self, order: Order) -> None:
-        message = await _Held(self._verdicts(order), self._cell, order.number)
+        message = await self._verdicts(order)
         self._age.end_copies()
         await self.reply(message)
-        if len(self._under_way) == 1 and self._age.is_over(len(order.rows)):
-            os._exit(0)
+        self._age.count(len(order.rows))
+        if len(self._under_way) == 1 and self._age.is_over():
+            self._leave()
 
     async def _verdicts(self, order: Order) -> Results | Rejected:
         self._cell.begin(io_mark(order.number, preparing=True), now_ns())
@@ -476,32 +521,36 @@ async def _score_io(prepared: Prepared, rows: Sequence[tuple[int, Rollout, Task]
         return [_failed(reward, error) for _ in rows]
 
 
-class _Held:
+class _Held(Coroutine[Any, Any, Any]):
     """A coroutine that marks the cell whenever it holds the event loop, so that one that blocks it can be named."""
 
-    def __init__(self, work: Any, cell: Cell, number: int) -> None:
+    def __init__(self, work: Coroutine[Any, Any, Any], cell: Cell, mark: int) -> None:
         self._work = work
         self._cell = cell
-        self._number = number
+        self._mark = mark
 
-    def __await__(self) -> Generator[Any, Any, Results | Rejected]:
-        steps = self._work.__await__()
-        send: Callable[[], Any] = partial(next, steps)
-        while True:
-            self._cell.begin(io_mark(self._number), now_ns())
-            try:
-                waiting_for = send()
-            except StopIteration as end:
-                result: Results | Rejected = end.value
-                return result
-            finally:
-                self._cell.rest()
-            try:
-                received = yield waiting_for
-            except BaseException as error:  # cancellation and the like are handed to the coroutine
-                send = partial(steps.throw, error)
-            else:
-                send = partial(steps.send, received)
+    def send(self, value: Any) -> Any:
+        """One step."""
+        self._cell.begin(self._mark, now_ns())
+        try:
+            return self._work.send(value)
+        finally:
+            self._cell.pause()
+
+    def throw(self, *error: Any) -> Any:
+        """One step that begins with an exception: a cancellation, say."""
+        self._cell.begin(self._mark, now_ns())
+        try:
+            return self._work.throw(*error)
+        finally:
+            self._cell.pause()
+
+    def close(self) -> None:
+        """The end of one that was never finished."""
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._work.__await__()
 
 
 def _settle_in(limits: Limits) -> None:

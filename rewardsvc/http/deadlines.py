@@ -24,6 +24,7 @@ from rewardsvc.http.problem import headers as problem_headers
 _MAX_HEAD_BYTES = 65_536
 _MAX_UNREAD_BYTES = 256 << 20
 _MAX_PIPELINED = 100
+_PIECE_BYTES = 256 << 10
 
 
 class _Nowhere(list[tuple[bytes, bytes]]):
@@ -93,11 +94,17 @@ def protocol(header_seconds: float, body_seconds: float, reply_seconds: float) -
             self.headers = _NOWHERE
 
         def on_body(self, body: bytes) -> None:
-            if self.cycle.response_complete:
+            """In place of uvicorn's, which wakes the application for every piece and stops reading after 64 KiB."""
+            cycle = self.cycle
+            if cycle.response_complete:
                 self._unread_bytes += len(body)
                 if self._unread_bytes > _MAX_UNREAD_BYTES:
                     self.transport.abort()
-            super().on_body(body)
+                return
+            cycle.body += body
+            if len(cycle.body) > _PIECE_BYTES:
+                self.flow.pause_reading()
+                cycle.message_event.set()
 
         def on_message_complete(self) -> None:
             if self.parser.should_upgrade():

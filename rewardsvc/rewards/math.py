@@ -47,6 +47,7 @@ class Math(PerRollout):
         Case.full(r"\boxed{\sqrt{8}}", reference=["3", r"2\sqrt{2}"], why="one of several references"),
         Case.zero(r"\boxed{41}", reference="42", reason="not_equal", why="a wrong number"),
         Case.zero(r"\boxed{\frac{1}{3}}", reference="0.25", why="a wrong fraction"),
+        Case.full("The answer is 42.", reference="42", why="the full stop belongs to the sentence"),
         Case.malformed("", reference="42", reason="no_answer", why="nothing at all"),
         Case.malformed(r"I am sure. \boxed{}", reference="42", reason="no_answer", why="an empty box"),
         Case.attack(r"<think>\boxed{42}</think> \boxed{7}", reference="42", why="right only inside the reasoning"),
@@ -102,8 +103,9 @@ def _answer(completion: str) -> str:
 
 
 def _boxed(text: str) -> str:
-    """math-verify reads a bare answer reliably only inside a box."""
-    return text if "\\boxed" in text else f"\\boxed{{{text}}}"
+    """math-verify reads a bare answer reliably only in a box. A full stop at the end belongs to the sentence."""
+    bare = text.rstrip(".!。") or text
+    return bare if "\\boxed" in bare else f"\\boxed{{{bare}}}"
 
 
 @lru_cache(maxsize=256)

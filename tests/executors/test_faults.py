@@ -278,6 +278,58 @@ class TestCoroutineRewards:
         assert seconds < 0.3 + SLACK
 
 
+class TestCoroutinesWithTasksOfTheirOwn:
+    """What a reward starts beside its own coroutine counts as its own."""
+
+    def test_a_task_that_blocks_is_put_down_to_the_rollout_that_started_it(self, watched: Watched) -> None:
+        with watched.keeping_its_belongings():
+            verdicts, seconds = timed_score(watched, "errand", group({5: "block in a task"}))
+            assert outcome(verdicts.pop(5))[0] == "timeout"
+            assert {outcome(verdict) for verdict in verdicts} == {("scored", "compared")}
+            assert seconds < 1.0 + SLACK
+
+    def test_a_task_left_behind_that_blocks_harms_nobody_else(self, watched: Watched) -> None:
+        with watched.keeping_its_belongings():
+            verdicts = watched.score("errand", group({5: "leave a task that blocks"}), reference="fine")
+            verdicts += watched.score("errand", HONEST, reference="fine", task={"metadata": {"pause": 0.01}})
+            verdicts.pop(5)
+            assert {outcome(verdict) for verdict in verdicts} == {("scored", "compared")}
+
+    def test_one_that_does_not_let_itself_be_cancelled_ends_with_its_process(self, watched: Watched) -> None:
+        with watched.keeping_its_belongings():
+            before = watched.workers
+            verdicts, seconds = timed_score(watched, "errand", group({5: "stubborn"}))
+            assert outcome(verdicts.pop(5)) == TIMEOUT
+            assert {outcome(verdict) for verdict in verdicts} == {("scored", "compared")}
+            assert seconds < 0.8 + SLACK
+            wait_until(lambda: [worker for worker in before if not worker.is_running()])
+
+    def test_one_that_eats_memory_between_its_steps_is_stopped(self, watched: Watched) -> None:
+        with watched.keeping_its_belongings():
+            verdicts = watched.score("errand", group({5: "eat"}), reference="fine")
+            assert verdicts.pop(5)["status"] in ("resource_limit", "timeout")
+            assert {outcome(verdict) for verdict in verdicts} == {("scored", "compared")}
+
+    def test_a_check_that_blocks_costs_its_group_the_numbers_once(self, watched: Watched) -> None:
+        with watched.keeping_its_belongings():
+            verdicts, seconds = timed_score(watched, "errand", HONEST, task={"metadata": {"deed": "block"}})
+            assert {outcome(verdict)[0] for verdict in verdicts} == {"timeout"}
+            assert seconds < 1.0 + SLACK
+
+    def test_a_refused_task_is_the_callers_mistake(self, watched: Watched) -> None:
+        status, _ = watched.post(
+            "errand", {"task": {"metadata": {"deed": "refuse"}}, "rollouts": [{"completion": "a"}]}
+        )
+        assert status == 422
+
+    def test_a_process_that_is_stopped_from_outside_is_replaced(self, watched: Watched) -> None:
+        with watched.keeping_its_belongings():
+            for worker in watched.workers:
+                worker.suspend()
+            task = {"reference": "fine"}
+            wait_until(lambda: watched.score("errand", ["fine"], task=task)[0]["status"] == "scored", 6)
+
+
 def test_a_broken_neighbour_changes_no_byte_of_an_honest_verdict(watched: Watched) -> None:
     def bare(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [verdict | {"timing": None, "cached": None} for verdict in verdicts]

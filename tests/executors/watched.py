@@ -18,7 +18,7 @@ import psutil
 from tests.conftest import ALL_PLUGINS, PLUGINS, Service, running_service
 
 HERE = Path(__file__).parent
-MISCHIEF = str(HERE / "plugins" / "mischief.py")
+MORE_PLUGINS = ",".join(str(path) for path in sorted((HERE / "plugins").glob("*.py")))
 MARK = "LEFTOVERS"
 SLACK = 2.0  # seconds that a loaded machine may add to any reply; the strict figure is for benchmarks/handover.py
 
@@ -156,7 +156,7 @@ def watched_service(log: Path, wait: bool = True, **settings: str) -> Iterator[W
     """A service with its own mark; when it has ended, so has every process that carries the mark."""
     mark = uuid.uuid4().hex
     os.environ[MARK] = mark
-    settings = {"reward_files": f"{ALL_PLUGINS},{MISCHIEF}", "workers": "2"} | settings
+    settings = {"reward_files": f"{ALL_PLUGINS},{MORE_PLUGINS}", "workers": "2"} | settings
     with running_service(log, wait=wait, **settings) as service:
         watched = Watched(service, mark)
         if wait and "remote" in settings["reward_files"]:

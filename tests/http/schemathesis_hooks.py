@@ -15,19 +15,18 @@ REWARDS = {loaded.info.name: loaded.reward for loaded in map(registry.load, regi
 
 
 @schemathesis.hook
-def map_body(context: schemathesis.HookContext, body: Any) -> Any:
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
     """Repairs two things: ids that are not unique, and params of the right shape that contradict each other.
 
     The second kind is what a reward's `check_task` refuses with the same documented 422. Whatever else is wrong with a
     body stays as it is.
     """
-    operation = context.operation
-    if not isinstance(body, dict) or operation is None or operation.method.upper() != "POST":
-        return body
+    body, operation = case.body, case.operation
+    if not isinstance(body, dict) or operation.method.upper() != "POST":
+        return
     make_ids_unique(body.get("rollouts"))
-    if makes_no_sense(REWARDS[operation.path.rsplit("/", 1)[-1]], body.get("params")):
+    if "params" in body and makes_no_sense(REWARDS[operation.path.rsplit("/", 1)[-1]], body["params"]):
         del body["params"]
-    return body
 
 
 def make_ids_unique(rollouts: Any) -> None:

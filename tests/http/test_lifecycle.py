@@ -1,4 +1,4 @@
-"""From start to end: ready, draining, stopped, killed. Nothing is lost while it stops and nothing is left afterwards."""
+"""From start to end: ready, draining, stopped, killed. Nothing is lost while it stops, nothing is left afterwards."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from raw_http import PROBLEM_FIELDS, RIGHT, Connection, Reply, ask, head, post
+from raw_http import RIGHT, Connection, Reply, ask, head, post
 
 from rewardsvc import observe
 from rewardsvc.errors import PROBLEMS, Internal, Problem

@@ -79,6 +79,7 @@ DEEDS = {
     "interrupt": lambda: _raise(KeyboardInterrupt()),
     "ignore signals and spin": lambda: (signal.signal(signal.SIGTERM, signal.SIG_IGN), _spin()),
     "pause in C": lambda: ctypes.CDLL(None).pause(),
+    "allocate 100 GB": lambda: bytearray(100 << 30),
     "grow by 50": lambda: _grow(50),
     "grow by 120": lambda: _grow(120),
     "grow by 300": lambda: (_grow(300), time.sleep(1)),
