@@ -73,6 +73,8 @@ class Cache:
         if name in self._entries or any(verdict.status != "scored" for verdict in verdicts):
             return
         value = _encode(verdicts)
+        if len(value) + _OVERHEAD > self._limit:
+            return
         self._entries[name] = value
         self._size += len(value) + _OVERHEAD
         while self._size > self._limit:

@@ -82,17 +82,30 @@ class IoPool:
     def submit(self, batch: Batch) -> None:
         """Queues the rows of one group."""
         self._queues.setdefault(batch.info.name, deque()).append(batch)
-        self._pump(batch.info.name)
+        self._pump()
 
-    def _pump(self, reward: str) -> None:
-        queue = self._queues.get(reward, deque())
-        while queue and self.ready and self._running.get(reward, 0) < queue[0].info.resources.concurrency:
-            batch = queue[0]
-            _, rows = batch.next_units(1)
-            if not batch.units:
-                queue.popleft()
-            if rows is not None:
-                self._start(batch, rows)
+    def _pump(self) -> None:
+        """Starts what may start. A suspect runs alone, so that the next loss can be put down to it."""
+        if not self.ready:
+            return
+        while (suspected := self._suspected()) is not None:
+            if self._under_way:
+                return
+            self._start_next(suspected)
+        for reward, queue in self._queues.items():
+            while queue and self._running.get(reward, 0) < queue[0].info.resources.concurrency:
+                self._start_next(queue)
+
+    def _suspected(self) -> deque[Batch] | None:
+        return next((queue for queue in self._queues.values() if queue and queue[0].next_is_suspect), None)
+
+    def _start_next(self, queue: deque[Batch]) -> None:
+        batch = queue[0]
+        _, rows = batch.next_units(1)
+        if not batch.units:
+            queue.popleft()
+        if rows is not None:
+            self._start(batch, rows)
 
     def _start(self, batch: Batch, rows: list[Row]) -> None:
         assert self._link is not None
@@ -110,8 +123,7 @@ class IoPool:
     def _message(self, message: FromWorker) -> None:
         if isinstance(message, Ready):
             self._backoff = _LEAST_BACKOFF
-            for reward in list(self._queues):
-                self._pump(reward)
+            self._pump()
             return
         shard = self._under_way.get(message.number)
         if shard is None:
@@ -125,7 +137,7 @@ class IoPool:
     def _end(self, shard: Shard) -> None:
         del self._under_way[shard.number]
         self._running[shard.batch.info.name] -= 1
-        self._pump(shard.batch.info.name)
+        self._pump()
 
     def _look(self) -> None:
         """Stops what nobody waits for, what is over its time, and a process whose loop is held for too long."""

@@ -139,13 +139,20 @@ class Link:
         try:
             messages = [decode_from_worker(body) for body in self._frames.feed(data)]
         except (FrameTooLong, msgspec.MsgspecError, UnicodeDecodeError):
-            self.kill(GARBAGE)
-            self.on_gone(None)
+            self._distrust()
             return
         for message in messages:
             if isinstance(message, Ready):
+                if self.pid:  # it says so once
+                    self._distrust()
+                    return
                 self.pid = message.pid
             self.on_message(message)
+
+    def _distrust(self) -> None:
+        """What arrived cannot come from an honest worker."""
+        self.kill(GARBAGE)
+        self.on_gone(None)
 
     def kill(self, because: str) -> None:
         """Ends the worker and all its descendants at once; nothing that it still sends is read."""

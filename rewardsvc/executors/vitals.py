@@ -43,7 +43,12 @@ def death(report: Exit | None, killed_because: str | None) -> tuple[NotScored, d
         return Crashed("exited"), {"exit_code": report.code}
     if report.code == -signal.SIGKILL and _kernel_ran_out_of_memory():
         return ResourceLimit("out_of_memory"), {}
-    return Crashed("killed_by_signal"), {"signal": signal.Signals(-report.code).name}
+    return Crashed("killed_by_signal"), {"signal": _signal_name(-report.code)}
+
+
+def _signal_name(number: int) -> str:
+    """Real-time signals have no name but their number."""
+    return signal.Signals(number).name if number in {known.value for known in signal.Signals} else str(number)
 
 
 def _out_of_memory_kills() -> int:

@@ -85,6 +85,11 @@ class Batch:
         """How many units wait for a worker."""
         return len(self._pending)
 
+    @property
+    def next_is_suspect(self) -> bool:
+        """Whether the next row was in the hands of a lost worker that nobody else is to blame for."""
+        return bool(self._pending) and self._pending[0] in self._attempts
+
     def next_units(self, most: int) -> tuple[int, list[Row] | None]:
         """Up to `most` units for a shard: (units taken from the queue, their rows).
 

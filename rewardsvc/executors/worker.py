@@ -12,13 +12,14 @@ import contextlib
 import gc
 import math
 import os
+import re
 import resource
 import signal
 import traceback
 from collections.abc import Coroutine, Generator, Iterator, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ _PATIENCE_SECONDS = 1.0
 _MAX_STUBBORN = 100
 _BACKSTOP = 8
 _SCORED, _UNNAMED = "scored", ""
+_SLUG = re.compile(r"[a-z0-9_]{1,64}")
 _MAX_ANSWER = 10_000
 _MAX_VERDICT = 4 * _MIB
 _replace = msgspec.structs.replace
@@ -336,7 +338,7 @@ def _is_plain(reward: Reward, verdict: Any) -> bool:
         and type(verdict.reward) is float
         and low <= verdict.reward <= high
         and type(verdict.reason) is str
-        and verdict.reason.isascii()
+        and _is_slug(verdict.reason)
         and (verdict.answer is None or _is_short(verdict.answer))
         and verdict.feedback is None
         and verdict.parts == {}
@@ -344,6 +346,12 @@ def _is_plain(reward: Reward, verdict: Any) -> bool:
         and verdict.evidence == {}
         and verdict.id is _UNNAMED
     )
+
+
+@lru_cache(maxsize=1024)
+def _is_slug(reason: str) -> bool:
+    """A reason becomes a metric label, so it must not be made of a candidate's text."""
+    return _SLUG.fullmatch(reason) is not None
 
 
 def _as_sent(returned: Any) -> Verdict:
@@ -379,6 +387,8 @@ def _fault(reward: Reward, rollout_id: str | None, verdict: Verdict) -> str | No
     """What makes this no verdict, or None."""
     if verdict.id and verdict.id != rollout_id:
         return "the verdict names another rollout"
+    if not _is_slug(verdict.reason):
+        return "the reason is not a slug of up to 64 lower-case letters, digits and underscores"
     if verdict.status != "scored":
         return None if verdict.reward is None else "a verdict that is not scored has a reward"
     low, high = reward.range
@@ -427,7 +437,10 @@ class _IoHost:
         self._loop.set_task_factory(self._make_task)
 
     async def reply(self, message: Results | Rejected | Ready) -> None:
-        """One whole frame at a time."""
+        """One whole frame at a time, which no cancellation cuts in half."""
+        await asyncio.shield(self._loop.create_task(self._send(message)))
+
+    async def _send(self, message: Results | Rejected | Ready) -> None:
         async with self._sending:
             await self._loop.sock_sendall(self._sock, frame(message))
 

@@ -365,8 +365,9 @@ def test_post_is_405_where_nothing_is_scored(plain: Service) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/no-such-page", "/livez/", "//livez", "/v1", "/v1/rewards/", "/v1/rewards/no_such_reward", "/V1/rewards", "/%00", "/..",
-     "/static-offline-docs/../../../etc/passwd", "/static-offline-docs/%2e%2e/%2e%2e/etc/passwd", "/v1/rewards/%ff%zz"],
+    ["/no-such-page", "/livez/", "//livez", "/v1", "/v1/rewards/", "/v1/rewards/no_such_reward", "/V1/rewards", "/%00",
+     "/..", "/static-offline-docs/../../../etc/passwd", "/static-offline-docs/%2e%2e/%2e%2e/etc/passwd",
+     "/v1/rewards/%ff%zz"],
 )  # fmt: skip
 def test_an_unknown_path_is_404(plain: Service, path: str) -> None:
     reply = ask(plain.port, head(f"GET {path}"), to="GET")
