@@ -54,7 +54,7 @@ class Buckets(Collector):
             for bound, count in zip([*map(str, self._bounds), "+Inf"], counts, strict=True):
                 running += count
                 buckets.append((bound, float(running)))
-            family.add_metric([reward], buckets, self._sums[reward])
+            family.add_metric([reward], buckets, self._sums.get(reward, 0.0))
         yield family
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import BinaryIO
 
 import msgspec
@@ -36,9 +37,11 @@ class Group:
     reward: str
     request: ScoreRequest
 
-    def fingerprint(self) -> int:
-        """The same, in this process, for verdicts on these rollouts by this reward."""
-        return fingerprint(self.reward, unique_ids(self.request.rollouts))
+    def fingerprint(self) -> str:
+        """The same for equal groups: 16 hexadecimal digits over the reward and all of the request but its deadline."""
+        request = self.request
+        judged = (self.reward, request.task, request.params, request.rollouts)
+        return sha256(msgspec.json.encode(judged, order="deterministic")).hexdigest()[:16]
 
 
 class BadLine(Exception):
@@ -64,11 +67,6 @@ class Survey:
             raise BadLine(group.number, f"line {before} has the group_id {group.id!r} already")
         self.rewards.setdefault(group.reward, group.number)
         self.longest_ms = max(self.longest_ms, group.request.deadline_ms)
-
-
-def fingerprint(reward: str, rollout_ids: list[str]) -> int:
-    """A number that stands for a reward and the rollouts of one group, within this process."""
-    return hash((reward, *rollout_ids))
 
 
 def survey(file: BinaryIO, default_reward: str | None) -> Survey:

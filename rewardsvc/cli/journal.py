@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import msgspec
 
-from rewardsvc.cli.groups import GroupId, fingerprint
+from rewardsvc.cli.groups import GroupId
 
 _START = b'{"group_id":'
 _encode = msgspec.json.Encoder().encode
@@ -29,13 +29,12 @@ class NotAJournal(Exception):
 class Kept(NamedTuple):
     """A group that an earlier run scored: what it was, and the statuses of its rollouts without a number."""
 
-    fingerprint: int
+    fingerprint: str
     rollouts: int
     unscored: tuple[str, ...]
 
 
 class _Verdict(msgspec.Struct):
-    id: str
     status: str
 
 
@@ -43,7 +42,7 @@ class _Written(msgspec.Struct):
     """What this module must know of a line that it wrote."""
 
     group_id: GroupId
-    reward: str
+    input: str
     verdicts: list[_Verdict] | None = None
     problem: dict[str, Any] | None = None
 
@@ -137,7 +136,7 @@ class Journal:
             raise self._foreign(number)
         self._remember(written.group_id, (start, len(line)), written.verdicts is not None)
         if written.verdicts is not None:
-            self._keep(written.group_id, written.reward, written.verdicts)
+            self._keep(written.group_id, written.input, written.verdicts)
 
     def _remember(self, group_id: GroupId, place: tuple[int, int], has_verdicts: bool) -> None:
         """Which line counts for a group: the last, but never a failure after verdicts."""
@@ -146,11 +145,10 @@ class Journal:
         if has_verdicts:
             self._with_verdicts.add(group_id)
 
-    def _keep(self, group_id: GroupId, reward: str, verdicts: list[_Verdict]) -> None:
+    def _keep(self, group_id: GroupId, fingerprint: str, verdicts: list[_Verdict]) -> None:
         unscored = tuple(verdict.status for verdict in verdicts if verdict.status != "scored")
         if not (unscored and self._retry_unscored):
-            ids = [verdict.id for verdict in verdicts]
-            self.kept[group_id] = Kept(fingerprint(reward, ids), len(ids), unscored)
+            self.kept[group_id] = Kept(fingerprint, len(verdicts), unscored)
 
     def _foreign(self, number: int) -> NotAJournal:
         return NotAJournal(

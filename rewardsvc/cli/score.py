@@ -142,14 +142,17 @@ class Run:
                 yield group
             elif kept.fingerprint != group.fingerprint():
                 stop(
-                    f"The output already has verdicts for group_id {group.id!r}, but for another reward or other "
-                    "rollouts. It belongs to another input; name another file, or remove it."
+                    f"The output already has verdicts for group_id {group.id!r}, but they are the verdicts on "
+                    "another request. It belongs to another input; name another file, or remove it."
                 )
             else:
                 self.tally.add(kept.rollouts, kept.unscored)
 
     def nothing_is_left(self) -> bool:
-        """Whether earlier runs have scored everything; it is counted, then."""
+        """Whether earlier runs have scored everything; it is counted, then. Stops when they scored something else."""
+        strange = next(iter(self.output.kept.keys() - self.survey.order.keys()), None)
+        if strange is not None:
+            stop(f"The output has verdicts for group_id {strange!r}, which is not in the input; name another file.")
         return self.output.kept.keys() >= self.survey.order.keys() and not list(self.groups_left())
 
     async def score(self, address: Address, meter: Meter) -> None:
@@ -166,12 +169,13 @@ class Run:
 
     def _write(self, group: Group, answer: ScoreReply | ClientError) -> None:
         if isinstance(answer, ScoreReply):
-            self.output.write(group.id, msgspec.structs.asdict(answer))
+            self.output.write(group.id, {"input": group.fingerprint(), **msgspec.structs.asdict(answer)})
             statuses = [verdict.status for verdict in answer.verdicts]
             self.tally.add(len(statuses), [status for status in statuses if status != "scored"])
         else:
             problem = problem_of(answer)
-            self.output.write(group.id, {"reward": group.reward, "problem": problem})
+            about = {"input": group.fingerprint(), "reward": group.reward, "problem": problem}
+            self.output.write(group.id, about)
             self.tally.refused[problem["type"]] += 1
 
 

@@ -134,8 +134,9 @@ async def _announce(scheduler: Scheduler, sock: socket.socket, began: float) -> 
     while scheduler.not_ready_because():
         await asyncio.sleep(0.01)
     host, port = sock.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     available = sum(info.available for info in scheduler.catalogue.values())
-    observe.started(f"http://{host}:{port}", available, round(time.monotonic() - began, 3))
+    observe.started(address, available, round(time.monotonic() - began, 3))
 
 
 class _Server(uvicorn.Server):

@@ -16,7 +16,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from rewardsvc import observe
-from rewardsvc.errors import Draining, MethodNotAllowed, NotJson, Problem, RequestTimeout, TooLarge
+from rewardsvc.errors import MethodNotAllowed, NotJson, Problem, RequestTimeout, TooLarge
 from rewardsvc.http.guard import new_request_id
 from rewardsvc.http.problem import MEDIA_TYPE, document
 from rewardsvc.http.problem import headers as problem_headers
@@ -118,11 +118,7 @@ def protocol(header_seconds: float, body_seconds: float, reply_seconds: float) -
             self._abort_if_closing_lasts()
 
         def shutdown(self) -> None:
-            """The server stops: a request that is still arriving is refused, a reply under way is finished."""
-            if self._in_head or self.cycle.response_started:
-                super().shutdown()
-            else:
-                self._give_up(Draining("The service is shutting down.", retry_after_ms=1000))
+            super().shutdown()
             self._abort_if_closing_lasts()
 
         def pause_writing(self) -> None:

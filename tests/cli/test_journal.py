@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardsvc.cli.groups import fingerprint
 from rewardsvc.cli.journal import Journal, NotAJournal
 
-SCORED = {"reward": "exact", "verdicts": [{"id": "0", "status": "scored"}, {"id": "1", "status": "timeout"}]}
-FAILED = {"reward": "exact", "problem": {"type": "overloaded"}}
+SCORED = {"input": "f00d", "verdicts": [{"id": "0", "status": "scored"}, {"id": "1", "status": "timeout"}]}
+FAILED = {"input": "f00d", "problem": {"type": "overloaded"}}
 
 
 def write(path: Path, *lines: tuple[int, dict[str, object]], order: range = range(10)) -> bytes:
@@ -48,7 +47,7 @@ def test_a_kept_group_says_what_it_was(tmp_path: Path) -> None:
     write(tmp_path / "v", (7, SCORED))
     kept = Journal(tmp_path / "v").kept[7]
     assert (kept.rollouts, kept.unscored) == (2, ("timeout",))
-    assert kept.fingerprint == fingerprint("exact", ["0", "1"])
+    assert kept.fingerprint == "f00d"
 
 
 def test_a_group_that_failed_is_not_kept(tmp_path: Path) -> None:

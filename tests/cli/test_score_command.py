@@ -211,7 +211,7 @@ def test_groups_that_failed_are_tried_again_and_stand_where_they_belong(rewardsv
     command = ("score", "groups.jsonl", "-o", "verdicts.jsonl", "--url", service)
     assert rewardsvc(*command).returncode == 0
     calm = rewardsvc.read("verdicts.jsonl")
-    failed = {"group_id": "b", "reward": "exact", "problem": {"type": "overloaded"}}
+    failed = {"group_id": "b", "input": "f00d", "reward": "exact", "problem": {"type": "overloaded"}}
     rewardsvc.write("verdicts.jsonl", calm[0], failed, calm[2])
     done = rewardsvc(*command)
     again = rewardsvc.read("verdicts.jsonl")
@@ -323,3 +323,14 @@ def test_a_group_that_no_service_answers_is_not_recorded_as_failed() -> None:
 
     with pytest.raises(ServiceUnreachable):
         asyncio.run(asked())
+
+
+def test_verdicts_on_an_older_version_of_the_input_are_never_passed_off_as_new(rewardsvc: Any, service: str) -> None:
+    rewardsvc.write("groups.jsonl", group("1", group_id="a"))
+    assert rewardsvc("score", "groups.jsonl", "-o", "verdicts.jsonl", "--url", service).returncode in (0, 3)
+    rewardsvc.write("groups.jsonl", group("2", group_id="a"))
+    again = rewardsvc("score", "groups.jsonl", "-o", "verdicts.jsonl", "--url", service)
+    assert again.returncode == 2 and "another request" in again.stderr
+    rewardsvc.write("groups.jsonl", group("1", group_id="b"))
+    other = rewardsvc("score", "groups.jsonl", "-o", "verdicts.jsonl", "--url", service)
+    assert other.returncode == 2 and "not in the input" in other.stderr
