@@ -129,7 +129,7 @@ def cases_table(cases: list[CaseInfo]) -> str:
         )
         for case in cases
     ]
-    return table("## Cases (run at every start)", ("kind", "completion", "reference", "reward", "why"), rows)
+    return table("## Cases (run at every start)", ("kind", "completion", "reference", "params", "reward", "why"), rows)
 
 
 def reward_text(case: CaseInfo) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from rewardsvc.contract import Timing, Verdict
 
-_OVERHEAD = 250  # bytes of one entry beyond its value: the key, two object headers, the place in the table
+_OVERHEAD = 320  # bytes of one entry beyond its value: the key, two object headers, the place in the table
 _encode = msgspec.msgpack.Encoder().encode
 _encode_stable = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode = msgspec.msgpack.Decoder(list[Verdict]).decode

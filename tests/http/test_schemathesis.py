@@ -26,7 +26,7 @@ def test_the_service_keeps_to_its_openapi_document(start_service: StartService, 
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json"),
             *("--checks", "all", "--phases", ALL_PHASES, "--mode", "all", "--generation-deterministic"),
-            *("--max-examples", str(EXAMPLES_PER_OPERATION), "--generation-database", "none"),
+            *("--max-examples", str(EXAMPLES_PER_OPERATION)),
             *("--header", "Authorization: Bearer key", "--continue-on-failure", "--no-color"),
         ]
         environment = os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)}
