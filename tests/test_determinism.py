@@ -1,4 +1,4 @@
-"""The same item gets the same verdict: on any number of workers, in any order, after a restart, on a crowded machine."""
+"""The same item gets the same verdict: on any number of workers, in any order, after a restart, in a crowd."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Verdicts = list[list[dict[str, Any]]]
 
 
 def groups() -> list[Group]:
-    """A few hundred groups of many kinds, some with rollouts that cannot be judged."""
+    """Two hundred groups of many kinds, some with rollouts that cannot be judged."""
     chance = random.Random(3)
     made: list[Group] = []
     for number in range(60):
@@ -37,8 +37,9 @@ def groups() -> list[Group]:
             ("exact", group(boxed, "7")),
             ("math", group(boxed, chance.choice(("7", r"\frac{7}{1}", "x + 1")))),
             ("format", group(tagged, None)),
-            ("trouble", group(odd, "7")),
         ]
+        if number % 4 == 0:
+            made.append(("trouble", group(odd, "7")))
     return made
 
 

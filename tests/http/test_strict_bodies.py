@@ -147,6 +147,10 @@ SHAPES: dict[str, tuple[Any, str]] = {
         "/rollouts/0/completion/0",
     ),
     "an unknown param": ({"params": {"no_such": 1}, "rollouts": []}, "/params"),
+    "an unknown param where nothing can be judged": (
+        {"params": {"no_such": 1}, "rollouts": [{"completion": []}, {"completion": "a" * (MIB + 1)}]},
+        "/params",
+    ),
     "4,097 rollouts": ({"rollouts": [{"completion": "a"}] * 4_097}, "/rollouts"),
     "a repeated id": ({"rollouts": [{"id": "a", "completion": "1"}, {"id": "a", "completion": "2"}]}, "/rollouts/1/id"),
     "an id like another's index": (
