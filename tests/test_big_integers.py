@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from conftest import Service
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rewardsvc.executors.wire import big_integer, encode_stable
+from tests.conftest import Service
 
 BIG = 10**40 + 1
 
