@@ -17,6 +17,10 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings as hypothesis_settings
+
+hypothesis_settings.register_profile("any machine", deadline=None)  # a busy machine is no fault of the code
+hypothesis_settings.load_profile("any machine")
 
 HERE = Path(__file__).parent
 PLUGINS = HERE / "plugins"
