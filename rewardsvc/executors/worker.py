@@ -467,6 +467,8 @@ class _IoHost:
     def _end(self, number: int, _: asyncio.Task[None]) -> None:
         del self._under_way[number]
         self._stubborn.discard(number)
+        if not self._under_way and self._age.is_over():
+            self._leave()
 
     def _call_off(self, number: int) -> None:
         """Cancels; what does not let itself be cancelled ends with the process, when that costs nobody else."""
@@ -501,8 +503,6 @@ class _IoHost:
         self._age.end_copies()
         await self.reply(message)
         self._age.count(len(order.rows))
-        if len(self._under_way) == 1 and self._age.is_over():
-            self._leave()
 
     async def _verdicts(self, order: Order) -> Results | Rejected:
         self._cell.begin(io_mark(order.number, preparing=True), now_ns())

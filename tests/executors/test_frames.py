@@ -167,6 +167,19 @@ class TestCell:
         assert cell.current() == (index, now // 1000 * 1000)
         cell.close()
 
+    def test_what_lies_in_the_tray_is_read_at_the_other_end(self) -> None:
+        descriptor = Cell.allocate()
+        ours, theirs = Cell(os.dup(descriptor)), Cell(descriptor)
+        for message in (Ready(7), Ready(8)):
+            data = wire.frame(message)
+            ours.lay(data)
+            assert wire.decode_from_worker(theirs.lying(len(data))) == message
+        ours.lay(bytearray(Cell.TRAY))
+        with pytest.raises(ValueError, match="different structures"):
+            ours.lay(bytearray(Cell.TRAY + 1))
+        ours.close()
+        theirs.close()
+
     def test_a_worker_cannot_cut_the_page_off_under_the_front(self) -> None:
         descriptor = Cell.allocate()
         with pytest.raises(PermissionError):
@@ -340,6 +353,8 @@ class FakeLink:
     def send(self, message: Any) -> None:
         self.sent.append(message)
 
+    hand_over_order = send
+
     def drain(self) -> None:
         pass
 
@@ -348,6 +363,7 @@ class FakeLink:
 
     def come_to_life(self) -> None:
         self.pid = os.getpid()
+        self.cell.weigh(1 << 40)  # what this process weighs is the business of other tests
         self.on_message(Ready(self.pid))
 
 

@@ -329,7 +329,7 @@ def test_required_rewards_keep_the_service_from_being_ready_and_say_why(start_wa
         "required_rewards": "exact,rank,nowhere,unheard_of",
     }
     with start_watched(wait=False, **files) as service:
-        wait_until(lambda: is_tested(service, "rank"), 20)
+        wait_until(lambda: is_tested(service, "rank") and b"self-test" not in service.call("GET", "/readyz")[2], 20)
         status, _, body = service.call("GET", "/readyz")
         assert status == 503
         assert b"nowhere is unavailable: there is no file" in body
