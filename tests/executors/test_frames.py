@@ -167,19 +167,6 @@ class TestCell:
         assert cell.current() == (index, now // 1000 * 1000)
         cell.close()
 
-    def test_what_lies_in_the_tray_is_read_at_the_other_end(self) -> None:
-        descriptor = Cell.allocate()
-        ours, theirs = Cell(os.dup(descriptor)), Cell(descriptor)
-        for message in (Ready(7), Ready(8)):
-            data = wire.frame(message)
-            ours.lay(data)
-            assert wire.decode_from_worker(theirs.lying(len(data))) == message
-        ours.lay(bytearray(Cell.TRAY))
-        with pytest.raises(ValueError, match="different structures"):
-            ours.lay(bytearray(Cell.TRAY + 1))
-        ours.close()
-        theirs.close()
-
     def test_a_worker_cannot_cut_the_page_off_under_the_front(self) -> None:
         descriptor = Cell.allocate()
         with pytest.raises(PermissionError):
@@ -352,8 +339,6 @@ class FakeLink:
 
     def send(self, message: Any) -> None:
         self.sent.append(message)
-
-    hand_over_order = send
 
     def drain(self) -> None:
         pass
