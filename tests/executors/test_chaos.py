@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
@@ -18,6 +19,7 @@ import pytest
 VERDICTS = 10_000
 CLIENTS = 8
 MARK = "TEST_OF_CHAOS"
+MINE = str(os.getpid())
 JUDGED = ("id", "reward", "status", "reason", "answer", "parts")
 
 
@@ -89,7 +91,7 @@ def marked() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(MARK) == MARK and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(MARK) == MINE and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
@@ -98,7 +100,7 @@ def test_ten_thousand_verdicts_under_random_kills(start_service: Any, monkeypatc
     plugin = str(Path(__file__).parent.parent / "plugins" / "trouble.py")
     with start_service(reward_files=plugin, workers="2", cache_mb="0") as service:
         calm = judge_all(service)
-    monkeypatch.setenv(MARK, MARK)
+    monkeypatch.setenv(MARK, MINE)
     with start_service(reward_files=plugin, workers="2", cache_mb="0") as service:
         whole, sockets = len(marked()), len(service.tree[0].net_connections("unix"))
         killer = Killer(service)
