@@ -68,7 +68,7 @@ class Trouble(PerRollout):
     """Judges honestly, unless the rollout names a deed."""
 
     name, version = "trouble", "1"
-    resources = Cpu(item_timeout=0.4, memory_mb=256)
+    resources = Cpu(item_timeout=0.4, memory_mb=64)
     cases = [Case.full("fine", reference="fine"), Case.zero("else", reference="fine")]
 
     def check_task(self, task, params):
