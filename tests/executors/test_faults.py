@@ -64,8 +64,8 @@ MISCHIEF: dict[str, Outcome] = {
     "interrupt": EXITED,
     "ignore signals and spin": TIMEOUT,
     "pause in C": TIMEOUT,
-    "grow by 300": MEMORY,
-    "grow by 300 and shrink": MEMORY,
+    "grow by 90": MEMORY,
+    "grow by 90 and shrink": MEMORY,
     "evidence with a number for a name": INVALID,
     "evidence with an object": INVALID,
     "evidence of 10 MB": INVALID,
@@ -151,7 +151,7 @@ def test_a_culprit_in_every_one_of_20_concurrent_groups_harms_no_neighbour(watch
 CHECK_DEEDS = [
     (reward, deed, expected)
     for reward, deed, expected in ALL
-    if expected not in (INVALID, HARMLESS) and deed not in ("eat memory and hide it", "grow by 300 and shrink")
+    if expected not in (INVALID, HARMLESS) and deed not in ("eat memory and hide it", "grow by 90 and shrink")
 ]
 
 
@@ -335,6 +335,6 @@ def test_a_broken_neighbour_changes_no_byte_of_an_honest_verdict(watched: Watche
         return [verdict | {"timing": None, "cached": None} for verdict in verdicts]
 
     calm = bare(watched.score("mischief", HONEST, reference="fine"))
-    for deed in ("fork", "garbage", "shut sockets", "grow by 300"):
+    for deed in ("fork", "garbage", "shut sockets", "grow by 90"):
         stormy = bare(watched.score("mischief", group({0: deed}), reference="fine"))
         assert stormy[1:] == calm[1:]

@@ -40,10 +40,10 @@ def test_one_allocation_far_over_the_limit_does_not_take_the_machine(watched: Wa
 
 
 def test_what_earlier_items_left_behind_is_not_put_down_to_a_later_one(watched: Watched) -> None:
-    """Each item takes 120 of the 200 MB that it may, and keeps them; the worker is replaced before that matters."""
+    """Each item takes 36 of the 60 MB that it may, and keeps them; the worker is replaced before that matters."""
     with watched.keeping_its_belongings():
-        for _ in range(12):
-            verdicts = watched.score("mischief", ["grow by 120", "fine"], reference="fine")
+        for _ in range(40):
+            verdicts = watched.score("mischief", ["grow by 36", "fine"], reference="fine")
             assert {verdict["status"] for verdict in verdicts} == {"scored"}
 
 
@@ -57,9 +57,9 @@ def test_workers_are_replaced_after_so_many_items_and_no_verdict_is_lost(start_w
 
 
 def test_workers_are_replaced_after_growing_and_no_verdict_is_lost(start_watched: StartWatched) -> None:
-    with start_watched(recycle_mb="100") as service, service.keeping_its_belongings():
+    with start_watched(recycle_mb="30") as service, service.keeping_its_belongings():
         with ThreadPoolExecutor(4) as callers:
-            texts = ["grow by 50", "fine", "else"]
+            texts = ["grow by 15", "fine", "else"]
             replies = list(callers.map(lambda _: service.score("mischief", texts, "fine"), range(40)))
         assert [verdict["reward"] for reply in replies for verdict in reply] == [0.0, 1.0, 0.0] * 40
         assert ended(service, "recycled") >= 8

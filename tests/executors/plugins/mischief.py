@@ -80,10 +80,10 @@ DEEDS = {
     "ignore signals and spin": lambda: (signal.signal(signal.SIGTERM, signal.SIG_IGN), _spin()),
     "pause in C": lambda: ctypes.CDLL(None).pause(),
     "allocate 100 GB": lambda: bytearray(100 << 30),
-    "grow by 50": lambda: _grow(50),
-    "grow by 120": lambda: _grow(120),
-    "grow by 300": lambda: (_grow(300), time.sleep(1)),
-    "grow by 300 and shrink": lambda: (_grow(300), HOARD.clear()),
+    "grow by 15": lambda: _grow(15),
+    "grow by 36": lambda: _grow(36),
+    "grow by 90": lambda: (_grow(90), time.sleep(1)),
+    "grow by 90 and shrink": lambda: (_grow(90), HOARD.clear()),
 }
 VERDICTS = {
     "evidence with a number for a name": lambda: Verdict.scored(1.0, "odd", evidence={1: 2}),
@@ -113,7 +113,7 @@ class Mischief(PerRollout):
     """1.0 when the rollout equals the reference, unless it names a deed."""
 
     name, version = "mischief", "1"
-    resources = Cpu(item_timeout=0.4, memory_mb=200)
+    resources = Cpu(item_timeout=0.4, memory_mb=60)
     cases = [Case.full("fine", reference="fine"), Case.zero("else", reference="fine")]
 
     def check_task(self, task, params):
