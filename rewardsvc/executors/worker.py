@@ -160,11 +160,11 @@ class _Age:
             self._cell.weigh(int(os.pread(self._statm, 99, 0).split()[1]))
 
     def start(self, reward: Reward) -> None:
-        """Allows a multiple of the reward's memory on top of what the process has now."""
+        """Allows a multiple of the reward's memory on top of what the process has now and may keep until it is old."""
         memory_mb = reward.resources.memory_mb
         if memory_mb != self._memory_mb:
             self._memory_mb = memory_mb
-            allowed = _data_bytes() + _BACKSTOP * memory_mb * _MIB
+            allowed = _data_bytes() + (self._limits.recycle_mb + _BACKSTOP * memory_mb) * _MIB
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(resource.RLIMIT_DATA, (allowed, resource.RLIM_INFINITY))
 
