@@ -160,7 +160,7 @@ class Run:
         from rewardsvc.client import AsyncClient
 
         timeout = self.survey.longest_ms / 1e3 + PATIENCE_S
-        async with AsyncClient(address.url, address.key, timeout) as client:
+        async with AsyncClient(address.url, address.key, timeout, absent=PATIENCE_S) as client:
             answers = in_order(self.groups_left(), lambda group: ask(client, group), self.concurrency)
             async with contextlib.aclosing(answers):
                 async for group, answer in answers:

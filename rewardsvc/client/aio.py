@@ -49,12 +49,18 @@ class _Opened(NamedTuple):
 class AsyncClient:
     """Calls a reward service. Every call raises ServiceRefused, ServiceUnreachable or DeadlineExceeded (`ClientError`).
 
-    `timeout` is the total number of seconds of one call, all its tries and waits included. A call that is cancelled
-    closes its connection, which lets the service stop the work.
+    `timeout` is the total number of seconds of one call, all its tries and waits included; `absent` how many of them
+    nobody need be at the address. A call that is cancelled closes its connection, which lets the service stop the work.
     """
 
-    def __init__(self, base_url: str = core.URL, api_key: str | None = None, timeout: float = core.TIMEOUT_S) -> None:
-        self._service = Service(base_url, api_key, timeout)
+    def __init__(
+        self,
+        base_url: str = core.URL,
+        api_key: str | None = None,
+        timeout: float = core.TIMEOUT_S,
+        absent: float = core.ABSENT_S,
+    ) -> None:
+        self._service = Service(base_url, api_key, timeout, absent)
         self._opened: dict[tuple[int, asyncio.AbstractEventLoop], _Opened] = {}
 
     score = _awaited(Service.score)

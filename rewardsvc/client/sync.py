@@ -38,11 +38,18 @@ def _blocking(calls: Callable[Concatenate[Service, P], Call[T]]) -> Callable[Con
 class Client:
     """Calls a reward service. Every call raises ServiceRefused, ServiceUnreachable or DeadlineExceeded (`ClientError`).
 
-    `timeout` is the total number of seconds of one call, all its tries and waits included.
+    `timeout` is the total number of seconds of one call, all its tries and waits included. An address at which nobody
+    listens is given up after `absent` seconds; set it higher where the service may be started later than its caller.
     """
 
-    def __init__(self, base_url: str = core.URL, api_key: str | None = None, timeout: float = core.TIMEOUT_S) -> None:
-        self._service = Service(base_url, api_key, timeout)
+    def __init__(
+        self,
+        base_url: str = core.URL,
+        api_key: str | None = None,
+        timeout: float = core.TIMEOUT_S,
+        absent: float = core.ABSENT_S,
+    ) -> None:
+        self._service = Service(base_url, api_key, timeout, absent)
         self._http: Callable[..., HTTPConnection] = HTTPConnection
         if self._service.tls:
             self._http = functools.partial(HTTPSConnection, context=ssl.create_default_context())

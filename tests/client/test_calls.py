@@ -172,13 +172,26 @@ def test_a_proxy_in_the_environment_is_not_used(
     assert connect(script(good).url, timeout=5.0).score("exact", ["42"]).verdicts[0].reward == 1.0
 
 
-def test_nobody_there_is_unreachable_once_the_deadline_allows_no_more_waiting(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+def test_no_answer_is_unreachable_once_the_deadline_allows_no_more_waiting(
+    script: Script, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core, "FIRST_WAIT_S", 60.0)
     monkeypatch.setattr(core, "LONGEST_WAIT_S", 60.0)
     with pytest.raises(ServiceUnreachable, match="/v1/rewards/exact"):
-        connect(f"http://127.0.0.1:{closed_port()}", timeout=20.0).score("exact", ["42"])
+        connect(script("drop").url, timeout=20.0).score("exact", ["42"])
+
+
+def test_an_address_where_nobody_listens_is_given_up_soon_and_named(connect: Connect) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    started = time.monotonic()
+    with pytest.raises(ServiceUnreachable, match=f"No reward service is at {url}.*rewardsvc serve"):
+        connect(url, absent=0.5).score("exact", ["42"])
+    assert time.monotonic() - started < 10  # of the 60 that a call has
+
+
+def test_a_name_that_does_not_resolve_is_given_up_soon_and_named(connect: Connect) -> None:
+    with pytest.raises(ServiceUnreachable, match=r"No reward service is at http://nowhere\.invalid:1 "):
+        connect("http://nowhere.invalid:1", absent=0.0).score("exact", ["42"])
 
 
 def test_a_service_that_starts_late_is_still_reached(script: Script, connect: Connect, good: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import ssl
 
@@ -49,6 +50,39 @@ def test_a_task_stands_in_for_prompt_and_reference() -> None:
     assert sent("42", task=task).task == task
     with pytest.raises(TypeError, match="either `task`"):
         sent("42", task=task, reference="41")
+
+
+def test_each_rollout_may_have_its_own_reference() -> None:
+    request = sent("42", "43", "44", reference="44", references=["42", 43, None])
+    assert [rollout.reference for rollout in request.rollouts] == ["42", 43, None]
+    assert request.task.reference == "44"
+
+
+@pytest.mark.parametrize("references", [[], ["42"], ["1", "2", "3"], "42"])
+def test_references_must_be_as_many_as_rollouts(references: object) -> None:
+    with pytest.raises(ValueError, match="one for each of the 2 rollouts"):
+        sent("42", "43", references=references)
+
+
+def test_references_do_not_overwrite_a_rollouts_own() -> None:
+    mine = Rollout(completion="42", reference="42")
+    with pytest.raises(ValueError, match="either `references`"):
+        sent(mine, references=["43"])
+    assert mine.reference == "42"
+
+
+def waits(absent: float, *outcomes: Exception | Answer) -> list[float | None]:
+    """What a call answers to these outcomes, each met half a second after the one before."""
+    call = Service("http://host", None, 60.0, absent).score("exact", [])
+    return [call.wait(outcome, 60.0 - number / 2) for number, outcome in enumerate(outcomes)]
+
+
+def test_patience_with_an_absent_service_ends_and_begins_anew_once_it_was_there() -> None:
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+    assert [wait is None for wait in waits(1.5, *[refused] * 4)] == [False, False, False, True]
+    assert None not in waits(2.2, refused, refused, BUSY, refused, refused)
+    assert None not in waits(1.5, *[ConnectionResetError(errno.ECONNRESET, "reset")] * 6)
+    assert waits(0.0, refused, refused)[1] is None
 
 
 def test_one_string_is_not_taken_for_a_list_of_letters() -> None:
