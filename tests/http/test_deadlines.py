@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from raw_http import RIGHT, Connection, ask, head, post
+
+from tests.http.raw_http import RIGHT, Connection, ask, head, post
 
 if TYPE_CHECKING:
     from tests.conftest import Service

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from raw_http import RIGHT, Connection, Reply, ask, chunked, encoded, head, post
+
+from tests.http.raw_http import RIGHT, Connection, Reply, ask, chunked, encoded, head, post
 
 if sys.version_info >= (3, 14):
     from compression import zstd

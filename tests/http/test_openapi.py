@@ -10,12 +10,12 @@ from unittest.mock import Mock
 import jsonschema_rs
 import msgspec
 import pytest
-from raw_http import RIGHT, ask, head, post
 from schemathesis.specs.openapi import definitions
 
 from rewardsvc.contract import MAX_DEADLINE_MS, STATUSES, RewardInfo
 from rewardsvc.errors import PROBLEMS
 from rewardsvc.http import app, openapi
+from tests.http.raw_http import RIGHT, ask, head, post
 
 if TYPE_CHECKING:
     from tests.conftest import Service

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from raw_http import PROBLEM_FIELDS, Connection, ask, encoded, post
+
+from tests.http.raw_http import PROBLEM_FIELDS, Connection, ask, encoded, post
 
 if TYPE_CHECKING:
     from tests.conftest import Service, StartService

@@ -12,11 +12,11 @@ from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from raw_http import RIGHT, Connection, Reply, ask, head, post
 
 from rewardsvc import observe
 from rewardsvc.errors import PROBLEMS, Internal, Problem
 from rewardsvc.http.guard import Guard
+from tests.http.raw_http import RIGHT, Connection, Reply, ask, head, post
 
 if TYPE_CHECKING:
     from tests.conftest import Service, StartService

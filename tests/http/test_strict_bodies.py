@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_http import Reply, ask, encoded, head, post
 
 from rewardsvc import strict_json
 from rewardsvc.errors import NotJson, Problem, TooLarge
+from tests.http.raw_http import Reply, ask, encoded, head, post
 
 if TYPE_CHECKING:
     from tests.conftest import Service
