@@ -195,6 +195,16 @@ def started(address: str, rewards: int, seconds: float) -> None:
     _log("info", "ready", address=address, rewards=rewards, seconds=seconds)
 
 
+def not_ready(reasons: Sequence[str]) -> None:
+    """Readiness has been red for a while, for the same reasons; they are the operator's words and our own."""
+    _log("warning", "not_ready", reasons=reasons)
+
+
+def settings_unread(names: Sequence[str]) -> None:
+    """There are variables with our prefix that nothing reads."""
+    _log("warning", "settings_unread", names=names)
+
+
 def draining(groups: int) -> None:
     """The service stops taking requests and finishes what it has."""
     _log("info", "draining", groups=groups)

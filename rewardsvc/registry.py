@@ -11,12 +11,13 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -25,6 +26,8 @@ from rewardsvc.errors import RewardFault
 from rewardsvc.reward import Case, Cpu, Io, PerGroup, PerRollout, Reward
 
 ENTRY_POINTS = "rewardsvc.rewards"
+_FILE_MODULE = "rewardsvc_file_"
+_NONE: Mapping[str, Reward] = {}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -61,10 +64,10 @@ def find(files: Iterable[str]) -> Iterator[Found]:
         yield Found(path.stem, str(path.name), path)
 
 
-def load(found: Found, broken: str | None = None, taken: Container[str] = ()) -> Loaded:
+def load(found: Found, broken: str | None = None, taken: Mapping[str, Reward] = _NONE) -> Loaded:
     """Imports a reward and checks its declaration. Never raises for what the reward's author did wrong.
 
-    `broken` says why the code must not run (it killed an earlier parent); `taken` are names already in use.
+    `broken` says why the code must not run (it killed an earlier parent); `taken` are the rewards loaded before it.
     """
     try:
         if broken:
@@ -72,7 +75,11 @@ def load(found: Found, broken: str | None = None, taken: Container[str] = ()) ->
         reward = _import(found)()
         check(type(reward))
         if reward.name in taken:
-            raise RewardFault(f"the name {reward.name!r} is already taken by another reward; choose a different name")
+            other = _origin(type(taken[reward.name]))
+            raise RewardFault(
+                f"the name {reward.name!r} is already taken: {found.label} and {other} both have it; "
+                "give one another `name`, or name one of the two only"
+            )
         reward.warm()
         return Loaded(found, _plain(describe(type(reward), found.wheel)), reward)
     except RewardFault as fault:
@@ -80,6 +87,11 @@ def load(found: Found, broken: str | None = None, taken: Container[str] = ()) ->
     except (Exception, SystemExit) as error:  # the boundary to somebody else's import-time code
         because = f"importing it failed: {type(error).__name__}: {str(error)[:300]}"
     return Loaded(found, _unavailable(found, because), None)
+
+
+def _origin(cls: type[Reward]) -> str:
+    """Where a loaded reward came from: its file, or the name under which anybody can import it."""
+    return inspect.getfile(cls) if cls.__module__.startswith(_FILE_MODULE) else f"{cls.__module__}.{cls.__name__}"
 
 
 def entries(loaded: Sequence[Loaded]) -> list[RewardInfo]:
@@ -116,7 +128,7 @@ def import_file(path: Path) -> ModuleType:
     """Runs a Python file as a module of its own. Raises `RewardFault` when there is no such file."""
     if not path.is_file():
         raise RewardFault(f"there is no file {path}; correct REWARDSVC_REWARD_FILES")
-    name = f"rewardsvc_file_{path.stem}"
+    name = f"{_FILE_MODULE}{path.stem}_{crc32(bytes(path.resolve())):08x}"  # two folders may have files of one name
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise RewardFault(f"{path} is not a Python file")

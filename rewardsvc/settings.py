@@ -5,8 +5,10 @@ Each field is read from `REWARDSVC_<NAME>`; command-line flags override it. `rew
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +19,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from rewardsvc.errors import SettingsFault
 
 PREFIX = "REWARDSVC_"
+CLIENT_KEY = f"{PREFIX}API_KEY"
+"""The key that commands which call a service send with them."""
 _HASHED = "sha256:"
+_MISSPELT = 0.75
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -106,6 +111,24 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def unread_variables(names: Iterable[str]) -> dict[str, str | None]:
+    """The names with our prefix that nothing reads, each with the setting that it must be a misspelling of, if any."""
+    known = {name.upper() for name in Settings.model_fields}
+    given = {name: name.upper().removeprefix(PREFIX) for name in names if name.upper().startswith(PREFIX)}
+    return {
+        name: next((PREFIX + near for near in difflib.get_close_matches(short, known, 1, _MISSPELT)), None)
+        for name, short in given.items()
+        if short not in known and name.upper() != CLIENT_KEY
+    }
+
+
+def refuse_misspelt(names: Iterable[str]) -> None:
+    """Raises `SettingsFault` for variables that are nearly settings: one that was meant would not be in force."""
+    misspelt = {name: near for name, near in unread_variables(names).items() if near}
+    if misspelt:
+        raise SettingsFault("\n".join(f"{name} is no setting. Did you mean {near}?" for name, near in misspelt.items()))
 
 
 def worker_environment() -> dict[str, str]:

@@ -12,6 +12,9 @@ Modules that take long to import (the server, the executors) are imported by the
 from __future__ import annotations
 
 import sys
+from typing import Annotated
+
+from rewardsvc import __version__
 
 try:
     import typer
@@ -23,11 +26,27 @@ from rewardsvc.cli import author, bench, demo, doctor, openapi, rewards, score, 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="The reward service for RL post-training: rollout groups in, honest verdicts out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rewardsvc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The reward service for RL post-training: rollout groups in, honest verdicts out."""
+
+
 for command in (
     serve.serve,
     score.score,

@@ -64,15 +64,17 @@ def _settings() -> str:
     from pydantic import ValidationError
 
     from rewardsvc.errors import SettingsFault
-    from rewardsvc.settings import PREFIX, Settings, worker_environment
+    from rewardsvc.settings import Settings, refuse_misspelt, unread_variables
 
     try:
+        refuse_misspelt(os.environ)
         Settings().refuse_if_exposed()
-    except (ValidationError, SettingsFault) as error:
-        raise Missing(f"`rewardsvc config` says what is wrong ({type(error).__name__})") from None
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}API_KEY"}
-    unknown = [name for name in worker_environment() if name.upper().startswith(PREFIX) and name.upper() not in known]
-    return f"but nothing reads {', '.join(unknown)}" if unknown else "valid"
+    except SettingsFault as fault:
+        raise Missing(str(fault).replace("\n", " ")) from None
+    except ValidationError:
+        raise Missing("one is wrong; `rewardsvc config` says which") from None
+    unread = ", ".join(unread_variables(os.environ))
+    return f"valid; nothing reads {unread}" if unread else "valid"
 
 
 def _kernel() -> str:

@@ -19,6 +19,15 @@ from rewardsvc.contract import ScoreRequest, first_error, unique_ids
 from rewardsvc.errors import Problem
 
 GroupId = str | int
+_OTHER_FORMS = {
+    b"\x1f\x8b": ("is compressed", "`gunzip -c FILE | rewardsvc score - …` reads it"),
+    b"\x28\xb5\x2f\xfd": ("is compressed", "`zstd -dc FILE | rewardsvc score - …` reads it"),
+    b"PK\x03\x04": ("is a zip file", "unpack it first"),
+    b"PAR1": ("is a Parquet file", "write it as JSON, one group per line"),
+    b"\xef\xbb\xbf": ("begins with a byte order mark", "`tail -c +4 FILE` leaves that out"),
+    b"\xff\xfe": ("is UTF-16", "`iconv -f UTF-16 -t UTF-8 FILE` makes it UTF-8"),
+    b"\xfe\xff": ("is UTF-16", "`iconv -f UTF-16 -t UTF-8 FILE` makes it UTF-8"),
+}
 
 
 class Line(ScoreRequest, kw_only=True):
@@ -42,6 +51,10 @@ class Group:
         request = self.request
         judged = (self.reward, request.task, request.params, request.rollouts)
         return sha256(msgspec.json.encode(judged, order="deterministic")).hexdigest()[:16]
+
+
+class NotLines(Exception):
+    """A file that is not one JSON object per line; the message says how to make it one."""
 
 
 class BadLine(Exception):
@@ -70,7 +83,8 @@ class Survey:
 
 
 def survey(file: BinaryIO, default_reward: str | None) -> Survey:
-    """Reads a whole file; what is wrong with it is in `bad`."""
+    """Reads a whole file; what is wrong with its lines is in `bad`. Raises `NotLines`."""
+    _refuse_other_forms(file)
     found = Survey()
     for number, line in _lines(file):
         try:
@@ -78,6 +92,19 @@ def survey(file: BinaryIO, default_reward: str | None) -> Survey:
         except BadLine as error:
             found.bad.append(str(error))
     return found
+
+
+def _refuse_other_forms(file: BinaryIO) -> None:
+    """Raises `NotLines` for the forms in which such files come out of other programs."""
+    start = file.read(4)
+    for mark, (what, remedy) in _OTHER_FORMS.items():
+        if start.startswith(mark):
+            raise NotLines(f"it {what}; {remedy}.")
+    first = next((line.strip() for _, line in _lines(file)), b"")
+    if first == b"{":
+        raise NotLines("a group takes more than one line; `jq -c . FILE` puts each on a line of its own.")
+    if first.startswith(b"["):
+        raise NotLines("it is a list; `jq -c '.[]' FILE` puts each group on a line of its own.")
 
 
 def read(file: BinaryIO, default_reward: str | None) -> Iterator[Group]:

@@ -59,7 +59,10 @@ def score(
     Exit code: 0 everything scored · 3 some rollouts or groups were not · 2 bad usage · 1 no service.
     """
     with _opened(file) as source:
-        survey = groups.survey(source, reward)
+        try:
+            survey = groups.survey(source, reward)
+        except groups.NotLines as error:
+            stop(f"{file}: {str(error).replace('FILE', file)}\nNothing was scored.")
         if survey.bad:
             _stop_for(file, survey.bad)
         try:
@@ -225,7 +228,7 @@ async def greet(address: Address, rewards: Mapping[str, int]) -> None:
         hint = " Set REWARDSVC_API_KEY." if error.status in (401, 403) else ""
         stop(f"{address.url} refuses: {error.detail}{hint}", FAILED)
     except ClientError as error:
-        stop(f"{error}\nNo service answers on {address.url}.", FAILED)
+        stop(str(error) if address.url in str(error) else f"{error}\nNo service answers on {address.url}.", FAILED)
     except ValueError as error:
         stop(f"{address.url}: {error}")
     for name, number in rewards.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from rewardsvc.cli.terminal import console, load_settings, stopping_on_faults
+from rewardsvc.cli.terminal import console, load_settings, stop, stopping_on_faults
 
 if TYPE_CHECKING:
     from rewardsvc.settings import Settings
@@ -35,12 +36,26 @@ def serve(
     """
     files = tuple(str(file) for file in reward_files) if reward_files else None
     settings = load_settings(host=host, port=port, workers=workers, insecure=insecure or None, reward_files=files)
+    for file in settings.reward_files:
+        _refuse_bad_syntax(Path(file))
     from rewardsvc.http.app import serve as run
 
     if sys.stderr.isatty():
         typer.echo(f"Starting on {_address(settings)}, forms to try it at /docs. Ctrl-C ends it.", err=True)
     with stopping_on_faults():
         run(settings)
+
+
+def _refuse_bad_syntax(file: Path) -> None:
+    """Stops for a file that Python cannot read. It is not run here; one that is not there is an unavailable reward."""
+    try:
+        ast.parse(file.read_bytes(), str(file))
+    except (SyntaxError, ValueError) as error:
+        place = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        what = error.msg if isinstance(error, SyntaxError) else str(error)
+        stop(f"The reward file {file}{place} is not valid Python: {what}. Mend it; `rewardsvc check {file}` tries it.")
+    except OSError:
+        return
 
 
 def _address(settings: Settings) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,10 @@ FAILED, BAD_USAGE, UNSCORED, INTERRUPTED = 1, 2, 3, 130
 """Exit codes: it did not work or a promise is broken; the caller's mistake; something got no number; Ctrl-C."""
 
 _WIDE = 240
+_SERVICE_LINKS = (
+    " Kubernetes sets such variables for a Service named rewardsvc: "
+    "give the Service another name, or the pod `enableServiceLinks: false`."
+)
 
 
 def stop(message: str, code: int = BAD_USAGE) -> NoReturn:
@@ -44,8 +49,10 @@ def console(*, stderr: bool = False) -> Console:
 
 def load_settings(**flags: Any) -> Settings:
     """The settings; flags that were given (not None) take the environment's place. Stops when one is wrong."""
-    from rewardsvc.settings import Settings
+    from rewardsvc.settings import Settings, refuse_misspelt
 
+    with stopping_on_faults():
+        refuse_misspelt(os.environ)
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
@@ -56,7 +63,8 @@ def _explain(fault: Any) -> str:
     from rewardsvc.settings import PREFIX
 
     name = ".".join(str(part) for part in fault["loc"]).upper()
-    return f"{PREFIX}{name} is {fault['input']!r}: {fault['msg']}."
+    hint = _SERVICE_LINKS if str(fault["input"]).startswith("tcp://") else ""
+    return f"{PREFIX}{name} is {fault['input']!r}: {fault['msg']}.{hint}"
 
 
 @contextlib.contextmanager

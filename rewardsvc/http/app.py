@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import math
+import os
 import resource
 import signal
 import socket
@@ -24,9 +26,16 @@ from rewardsvc.http import catalogue, deadlines, health, openapi, page, problem
 from rewardsvc.http.guard import Guard
 from rewardsvc.http.score import SCORE_PREFIX, Score
 from rewardsvc.scheduler import Limits, Scheduler
-from rewardsvc.settings import Settings, worker_environment
+from rewardsvc.settings import Settings, unread_variables, worker_environment
 
 _BACKLOG = 4096
+_LASTING_SECONDS = 2.0
+_HOST, _PORT = "--host or REWARDSVC_HOST", "--port or REWARDSVC_PORT"
+_BIND_FAULTS = {
+    errno.EADDRINUSE: f"Another program listens there: end it, or choose another port ({_PORT})",
+    errno.EACCES: f"Ports below 1024 are for root: choose a higher one ({_PORT})",
+    errno.EADDRNOTAVAIL: f"This machine has no such address: choose one that it has ({_HOST})",
+}
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -95,6 +104,8 @@ def serve(settings: Settings) -> None:
     settings.key_hashes()
     observe.configure_logging(settings.log_level)
     observe.configure_tracing(settings.otlp_endpoint)
+    if unread := list(unread_variables(os.environ)):
+        observe.settings_unread(unread)
     _allow_many_connections()
     with _listen(settings) as sock, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings, sock, began))
@@ -131,7 +142,14 @@ async def _serve(settings: Settings, sock: socket.socket, began: float) -> None:
 
 
 async def _announce(scheduler: Scheduler, sock: socket.socket, began: float) -> None:
-    while scheduler.not_ready_because():
+    """Says when the service is ready, and once for each reason that lasts why it is not."""
+    since, before = time.monotonic(), list[str]()
+    while reasons := scheduler.not_ready_because():
+        if reasons != before:
+            since, before = time.monotonic(), reasons
+        elif time.monotonic() - since > _LASTING_SECONDS:
+            observe.not_ready(reasons)
+            since = math.inf
         await asyncio.sleep(0.01)
     host, port = sock.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -171,7 +189,10 @@ def _listen(settings: Settings) -> socket.socket:
         sock.bind((settings.host, settings.port))
     except OSError as error:
         sock.close()
-        raise SettingsFault(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.") from None
+        unknown = f"Nobody knows this name: give an address of this machine ({_HOST})"
+        hint = unknown if isinstance(error, socket.gaierror) else _BIND_FAULTS.get(error.errno or 0)
+        more = f" {hint}." if hint else ""
+        raise SettingsFault(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.{more}") from None
     sock.listen(_BACKLOG)
     sock.set_inheritable(False)
     return sock

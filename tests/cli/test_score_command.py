@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -136,6 +137,26 @@ def test_a_bad_line_is_named_before_anything_is_scored(rewardsvc: Any, service: 
     assert not (rewardsvc.folder / "verdicts.jsonl").exists() or rewardsvc.read("verdicts.jsonl") == []
 
 
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (b'{\n  "reward": "exact",\n  "rollouts": []\n}\n', "`jq -c . groups.jsonl` puts each on a line of its own"),
+        (b'\n[{"reward": "exact", "rollouts": []}]', "`jq -c '.[]' groups.jsonl` puts each group on a line"),
+        (gzip.compress(b"{}"), "`gunzip -c groups.jsonl | rewardsvc score - …`"),
+        (b'\xef\xbb\xbf{"reward": "exact", "rollouts": []}', "`tail -c +4 groups.jsonl` leaves that out"),
+        ("{}".encode("utf-16"), "`iconv -f UTF-16 -t UTF-8 groups.jsonl`"),
+    ],
+)
+def test_a_file_in_another_form_is_named_with_the_remedy(rewardsvc: Any, content: bytes, remedy: str) -> None:
+    (rewardsvc.folder / "groups.jsonl").write_bytes(content)
+    done = rewardsvc("score", "groups.jsonl", "-o", "verdicts.jsonl")
+    assert done.returncode == 2
+    assert done.stderr.startswith("groups.jsonl: ")
+    assert remedy in done.stderr
+    assert done.stderr.endswith("Nothing was scored.\n")
+    assert not (rewardsvc.folder / "verdicts.jsonl").exists()
+
+
 @pytest.mark.parametrize("missing", ["groups", "output folder"])
 def test_a_missing_file_is_bad_usage(rewardsvc: Any, missing: str) -> None:
     if missing == "output folder":
@@ -150,7 +171,7 @@ def test_a_service_that_is_not_there_is_told_soon(rewardsvc: Any) -> None:
     rewardsvc.write("groups.jsonl", group("42"))
     done = rewardsvc("score", "groups.jsonl", "-o", "verdicts.jsonl", "--url", "http://127.0.0.1:9")
     assert done.returncode == 1
-    assert "No service answers on http://127.0.0.1:9." in done.stderr
+    assert "No reward service is at http://127.0.0.1:9 " in done.stderr
 
 
 def test_the_key_comes_from_the_environment(rewardsvc: Any, start_service: Any) -> None:

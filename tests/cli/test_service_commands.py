@@ -13,6 +13,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from rewardsvc import __version__
 from rewardsvc.cli import app, doctor
 from rewardsvc.client import Client
 from rewardsvc.settings import Settings
@@ -80,6 +81,52 @@ def test_a_wrong_setting_is_one_clear_line(rewardsvc: Any, name: str, value: str
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "config", "rewards"])
+def test_a_misspelt_setting_is_refused_and_the_right_one_named(rewardsvc: Any, command: str) -> None:
+    done = rewardsvc(command, api_kyes="secret", worker="3")
+    assert done.returncode == 2
+    assert "REWARDSVC_API_KYES is no setting. Did you mean REWARDSVC_API_KEYS?" in done.stderr
+    assert "REWARDSVC_WORKER is no setting. Did you mean REWARDSVC_WORKERS?" in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_variable_that_is_like_no_setting_is_logged(rewardsvc: Any) -> None:
+    process = rewardsvc.start("serve", "--port", "0", "--workers", "1", shared_data="/data", api_key="of-a-client")
+    assert process.stderr is not None
+    first = json.loads(process.stderr.readline())
+    process.kill()
+    process.communicate()
+    assert (first["event"], first["names"]) == ("settings_unread", ["REWARDSVC_SHARED_DATA"])
+
+
+def test_a_port_of_kubernetes_is_explained(rewardsvc: Any) -> None:
+    done = rewardsvc("serve", port="tcp://10.0.0.7:8000")
+    assert done.returncode == 2
+    assert "enableServiceLinks: false" in done.stderr
+
+
+@pytest.mark.parametrize(("host", "hint"), [("nowhere.invalid", "Nobody knows this name"), ("192.0.2.1", "no such")])
+def test_an_address_that_is_not_ours_is_told(rewardsvc: Any, host: str, hint: str) -> None:
+    done = rewardsvc("serve", "--host", host, "--insecure")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Cannot listen on {host}:8000: ")
+    assert hint in done.stderr
+    assert "(--host or REWARDSVC_HOST)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reward_file_that_is_not_python_stops_the_start(rewardsvc: Any) -> None:
+    (rewardsvc.folder / "odd.py").write_text("import os\ndef score(:\n")
+    for done in (rewardsvc("serve", "--reward-file", "odd.py"), rewardsvc("serve", reward_files="odd.py")):
+        assert done.returncode == 2
+        assert done.stderr.startswith("The reward file odd.py, line 2 is not valid Python: ")
+
+
+def test_the_version_is_told(rewardsvc: Any) -> None:
+    done = rewardsvc("--version")
+    assert (done.returncode, done.stdout) == (0, f"rewardsvc {__version__}\n")
+
+
 def test_a_port_in_use_is_told(rewardsvc: Any, serving: Any) -> None:
     url, _ = serving("--workers", "1")
     done = rewardsvc("serve", "--port", url.rpartition(":")[2])
@@ -124,10 +171,10 @@ def test_rewards_lists_what_works_and_what_does_not(rewardsvc: Any, plugin: Any)
 
 
 def test_doctor_finds_this_machine_fit(rewardsvc: Any) -> None:
-    done = rewardsvc("doctor", workrs="3")
+    done = rewardsvc("doctor", shared_data="3")
     assert done.returncode == 0, done.stdout
     assert "ok       pidfd_open" in done.stdout
-    assert "but nothing reads REWARDSVC_WORKRS" in done.stdout
+    assert "valid; nothing reads REWARDSVC_SHARED_DATA" in done.stdout
 
 
 def test_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +191,11 @@ def test_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_doctor_notices_a_wrong_setting(rewardsvc: Any) -> None:
-    done = rewardsvc("doctor", workers="many")
-    assert done.returncode == 1
-    assert "missing  settings" in done.stdout
+    for wrong, message in (({"workers": "many"}, "rewardsvc config"), ({"workrs": "3"}, "mean REWARDSVC_WORKERS?")):
+        done = rewardsvc("doctor", **wrong)
+        assert done.returncode == 1
+        assert "missing  settings" in done.stdout
+        assert message in done.stdout
 
 
 def test_demo_shows_a_verdict_on_every_example(rewardsvc: Any, all_gone: Any) -> None:

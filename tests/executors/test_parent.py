@@ -289,6 +289,15 @@ def test_a_name_that_is_taken_hurts_only_the_one_that_comes_second(tmp_path: Pat
     assert catalogue["exact"].wheel.startswith("rewardsvc ")
     taken = [name for name, info in catalogue.items() if "already taken" in (info.unavailable_because or "")]
     assert taken == ["mine", "exact of exact.py", str(files[2])]
+    for name, file in zip(taken, files, strict=True):
+        because = catalogue[name].unavailable_because or ""
+        assert str(file) in because
+        assert "rewardsvc.rewards.exact.Exact both have it; give one another `name`" in because
+
+
+def test_two_files_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    files = [reward_file(tmp_path / folder / "same.py", good("mine")) for folder in ("a", "b")]
+    assert str(files[0]) in (catalogue_of(files)["same"].unavailable_because or "")
 
 
 def test_a_file_that_breaks_its_import_takes_nothing_from_an_installed_reward_of_the_same_name(tmp_path: Path) -> None:

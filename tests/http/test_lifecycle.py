@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from raw_http import RIGHT, Connection, ask, head, post
+
+from tests.http.raw_http import RIGHT, Connection, ask, head, post
 
 if TYPE_CHECKING:
     from tests.conftest import Service, StartService
@@ -107,6 +108,10 @@ def test_a_required_reward_that_is_missing_keeps_it_from_being_ready(start_servi
         assert eventually(lambda: answers(service) and "no_such_reward" in str(readiness(service)), 20)
         assert readiness(service)[0] == 503
         assert ask(service.port, head("GET /livez"), to="GET").status == 200
+        assert eventually(lambda: '"event":"not_ready"' in service.log.read_text(), 20)
+        assert "the required reward no_such_reward is unavailable: it is not installed" in service.log.read_text()
+        time.sleep(0.5)
+        assert service.log.read_text().count('"event":"not_ready"') == 1
 
 
 def test_a_port_in_use_stops_the_start_with_a_clear_message(start_service: StartService) -> None:
@@ -115,7 +120,8 @@ def test_a_port_in_use_stops_the_start_with_a_clear_message(start_service: Start
         with start_service(wait=False, arguments=("--port", str(port))) as service:
             assert service.process.wait(20) > 0
             log = service.log.read_text()
-            assert f"Cannot listen on 127.0.0.1:{port}: Address already in use" in log
+            assert log.startswith(f"Cannot listen on 127.0.0.1:{port}: Address already in use. Another program")
+            assert "choose another port (--port or REWARDSVC_PORT)." in log
             assert "Traceback" not in log
 
 
