@@ -6,11 +6,15 @@ structs. `Model` is the base of everything a caller fills in, so an unknown fiel
 
 from __future__ import annotations
 
+import difflib
+import functools
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+import msgspec.inspect
 from msgspec import Meta, Struct, field
 
 DEFAULT_DEADLINE_MS = 30_000
@@ -237,10 +241,50 @@ def pointer(path: str) -> str:
     return path.removeprefix("$").replace("[", "/").replace("]", "").replace(".", "/").replace("/...", "")
 
 
-def first_error(error: msgspec.ValidationError, under: str = "") -> tuple[str, str]:
-    """A validation error as (JSON pointer below `under`, message)."""
-    message, _, path = str(error).partition(" - at `")
-    return under + pointer(path.rstrip("`")), message
+def first_error(error: msgspec.ValidationError, under: str = "", model: type[Struct] | None = None) -> tuple[str, str]:
+    """A validation error as (JSON pointer below `under`, message).
+
+    An unknown field is pointed at itself; where the `model` that was asked for is given, the message names the field
+    that was meant, or those there are.
+    """
+    message, _, path = str(error).removesuffix("`").rpartition(" - at `$")
+    if not message:
+        message, path = str(error), ""
+    place = under + pointer(path.replace("[...]", ""))
+    _, found, name = message.removesuffix("`").partition("unknown field `")
+    if not found:
+        return place, message
+    if "[...]" not in path:
+        place += "/" + name.replace("~", "~0").replace("/", "~1")
+    known = _field_names(_type_info(model), path) if model else []
+    near = difflib.get_close_matches(name[:64], known, 1)
+    hint = f"; did you mean `{near[0]}`?" if near else f"; there are {', '.join(sorted(known))}" if known else ""
+    return place, f"Unknown field `{name[:64]}`{hint}"
+
+
+_type_info = functools.lru_cache(maxsize=256)(msgspec.inspect.type_info)
+
+
+def _field_names(kind: msgspec.inspect.Type, path: str) -> list[str]:
+    """The fields of the struct to which a msgspec path (`.rollouts[0]`) leads; none where it leads elsewhere."""
+    for step in re.findall(r"\.[^.\[]+|\[[^\]]*\]", path):
+        kind = next((inner for each in _choices(kind) if (inner := _inside(each, step)) is not None), kind)
+    structs = [each for each in _choices(kind) if isinstance(each, msgspec.inspect.StructType)]
+    return [field.encode_name for struct in structs for field in struct.fields]
+
+
+def _choices(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
+    kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
+    return kind.types if isinstance(kind, msgspec.inspect.UnionType) else (kind,)
+
+
+def _inside(kind: msgspec.inspect.Type, step: str) -> msgspec.inspect.Type | None:
+    """What one step of a path leads to, None where a type has no such step."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        return next((field.type for field in kind.fields if f".{field.encode_name}" == step), None)
+    if isinstance(kind, msgspec.inspect.CollectionType):
+        return kind.item_type
+    return kind.value_type if isinstance(kind, msgspec.inspect.DictType) else None
 
 
 def unique_ids(rollouts: Iterable[Rollout]) -> list[str]:

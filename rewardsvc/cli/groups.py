@@ -126,7 +126,7 @@ def parse(number: int, line: bytes, default_reward: str | None = None) -> Group:
     except Problem as problem:
         raise BadLine(number, problem.detail) from None
     except msgspec.ValidationError as error:
-        place, message = first_error(error)
+        place, message = first_error(error, model=Line)
         raise BadLine(number, f"{message}{f' (at {place})' if place else ''}") from None
     except ValueError as error:
         raise BadLine(number, f"two rollouts have the same id (at {error})") from None

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from rewardsvc import observe
-from rewardsvc.contract import first_error
+from rewardsvc.contract import ScoreRequest, first_error
 from rewardsvc.errors import Internal, MethodNotAllowed, NotFound, Problem, WrongShape
 
 TYPE_PREFIX = "/problems/"
@@ -110,5 +110,5 @@ async def handle(request: Request, error: Exception) -> Response:
 
 def wrong_shape(error: msgspec.ValidationError) -> WrongShape:
     """A body that is JSON but not a `ScoreRequest`."""
-    place, message = first_error(error)
+    place, message = first_error(error, model=ScoreRequest)
     return WrongShape("The body is not a score request.", [(place, message)])

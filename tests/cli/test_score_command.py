@@ -120,7 +120,7 @@ def test_what_has_no_number_is_counted_by_status(rewardsvc: Any, service: str) -
         ('{"rollouts": [', "line 2: The JSON ends too early"),
         ('{"reward": "exact", "reward": "math", "rollouts": []}', "occurs twice"),
         ('{"reward": "exact", "rollouts": [], "n": NaN}', "line 2"),
-        ('{"reward": "exact", "rollout": []}', "unknown field `rollout`"),
+        ('{"reward": "exact", "rollout": []}', "Unknown field `rollout`; did you mean `rollouts`?"),
         ('{"reward": "exact", "rollouts": [{"completion": 1}]}', "(at /rollouts/0/completion)"),
         ('{"reward": "exact", "rollouts": [{"id": "a", "completion": ""}, {"id": "a", "completion": ""}]}', "same id"),
         ('{"rollouts": []}', 'names no reward; add "reward" to it, or pass --reward'),

@@ -139,17 +139,18 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "deadline as a fraction": ({"deadline_ms": 1.5, "rollouts": []}, "/deadline_ms"),
     "deadline as a truth value": ({"deadline_ms": True, "rollouts": []}, "/deadline_ms"),
     "deadline over an hour": ({"deadline_ms": 3_600_001, "rollouts": []}, "/deadline_ms"),
-    "an unknown field at the top": ({"rollouts": [], "reward": "exact"}, ""),
-    "an unknown field in the task": ({"task": {"answer": "1"}, "rollouts": []}, "/task"),
-    "an unknown field in a rollout": ({"rollouts": [{"completion": "a", "reward": 1}]}, "/rollouts/0"),
+    "an unknown field at the top": ({"rollouts": [], "reward": "exact"}, "/reward"),
+    "an unknown field in the task": ({"task": {"answer": "1"}, "rollouts": []}, "/task/answer"),
+    "an unknown field in a rollout": ({"rollouts": [{"completion": "a", "reward": 1}]}, "/rollouts/0/reward"),
     "an unknown field in a message": (
         {"rollouts": [{"completion": [{"role": "user", "content": "", "name": "x"}]}]},
-        "/rollouts/0/completion/0",
+        "/rollouts/0/completion/0/name",
     ),
-    "an unknown param": ({"params": {"no_such": 1}, "rollouts": []}, "/params"),
+    "an unknown field with signs of JSON pointers": ({"rollouts": [], "a/b~c": 1}, "/a~1b~0c"),
+    "an unknown param": ({"params": {"no_such": 1}, "rollouts": []}, "/params/no_such"),
     "an unknown param where nothing can be judged": (
         {"params": {"no_such": 1}, "rollouts": [{"completion": []}, {"completion": "a" * (MIB + 1)}]},
-        "/params",
+        "/params/no_such",
     ),
     "4,097 rollouts": ({"rollouts": [{"completion": "a"}] * 4_097}, "/rollouts"),
     "a repeated id": ({"rollouts": [{"id": "a", "completion": "1"}, {"id": "a", "completion": "2"}]}, "/rollouts/1/id"),
@@ -165,6 +166,23 @@ def test_a_wrong_shape_is_422_and_says_where(service_with_plugins: Service, docu
     reply = ask(service_with_plugins.port, post(document))
     assert (reply.status, reply.slug) == (422, "wrong-shape")
     assert [place["pointer"] for place in reply.problem()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("document", "detail"),
+    [
+        ({"rollout": []}, "Unknown field `rollout`; did you mean `rollouts`?"),
+        ({"rollouts": [], "reward": 1}, "Unknown field `reward`; there are deadline_ms, params, rollouts, task"),
+        ({"rollouts": [{"completion": "", "refernce": 1}]}, "Unknown field `refernce`; did you mean `reference`?"),
+        (
+            {"rollouts": [{"completion": [{"role": "user", "content": "", "zzz": 1}]}]},
+            "Unknown field `zzz`; there are content, role",
+        ),
+    ],
+)
+def test_an_unknown_field_is_told_the_known_ones(service_with_plugins: Service, document: Any, detail: str) -> None:
+    reply = ask(service_with_plugins.port, post(document))
+    assert [place["detail"] for place in reply.problem()["errors"]] == [detail]
 
 
 @pytest.mark.parametrize(
