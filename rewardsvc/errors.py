@@ -5,7 +5,7 @@ RewardsvcError
 │   ├── BadReference · BadItem · Timeout · ResourceLimit · Crashed
 │   └── PluginError · SandboxError · JudgeError · Unavailable
 ├── Problem                   a request is refused: becomes application/problem+json (RFC 9457)
-│   ├── NotJson 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · MethodNotAllowed 405
+│   ├── MalformedRequest 400 · NotJson 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · MethodNotAllowed 405
 │   ├── RewardUnavailable 409 · TooLarge 413 · UnsupportedMediaType 415 · WrongShape 422
 │   └── RequestTimeout 408 · Internal 500 · Overloaded 503 · Draining 503
 ├── RewardFault               a reward class or file cannot be offered; the message says what to change
@@ -115,8 +115,14 @@ class Problem(RewardsvcError):
         self.retry_after_ms = retry_after_ms
 
 
+class MalformedRequest(Problem):
+    """What arrived breaks the rules of HTTP itself."""
+
+    slug, title, status = "malformed-request", "This is not a valid HTTP request", 400
+
+
 class NotJson(Problem):
-    """The body is not one strict JSON document."""
+    """The body is not one strict JSON document, or cannot be inflated to one."""
 
     slug, title, status = "not-json", "The body is not valid JSON", 400
 
@@ -146,9 +152,9 @@ class MethodNotAllowed(Problem):
 
 
 class RequestTimeout(Problem):
-    """The caller sent the body too slowly."""
+    """The caller sent the head or the body too slowly."""
 
-    slug, title, status, retryable = "body-too-slow", "The body did not arrive in time", 408, True
+    slug, title, status, retryable = "request-too-slow", "The request did not arrive in time", 408, True
 
 
 class RewardUnavailable(Problem):
@@ -192,6 +198,7 @@ class Draining(Problem):
 
 
 PROBLEMS: tuple[type[Problem], ...] = (
+    MalformedRequest,
     NotJson,
     Unauthorized,
     Forbidden,

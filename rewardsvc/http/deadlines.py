@@ -16,7 +16,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from rewardsvc import observe
-from rewardsvc.errors import MethodNotAllowed, NotJson, Problem, RequestTimeout, TooLarge
+from rewardsvc.errors import MalformedRequest, MethodNotAllowed, Problem, RequestTimeout, TooLarge
 from rewardsvc.http.guard import new_request_id
 from rewardsvc.http.problem import MEDIA_TYPE, document
 from rewardsvc.http.problem import headers as problem_headers
@@ -72,7 +72,7 @@ def protocol(header_seconds: float, body_seconds: float, reply_seconds: float) -
             except httptools.HttpParserUpgrade as upgrade:
                 self._decline_upgrade(data[upgrade.args[0] :])
             except httptools.HttpParserError:
-                self._give_up(NotJson("This is not a valid HTTP request."))
+                self._give_up(MalformedRequest("What arrived here is not a valid HTTP/1.1 request."))
             if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
                 self._give_up(TooLarge("The head of the request is longer than 64 KiB."))
 

@@ -20,7 +20,16 @@ from typing import Any, Protocol
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardsvc import observe
-from rewardsvc.errors import Draining, Forbidden, NotJson, Overloaded, TooLarge, Unauthorized, UnsupportedMediaType
+from rewardsvc.errors import (
+    Draining,
+    Forbidden,
+    MalformedRequest,
+    NotJson,
+    Overloaded,
+    TooLarge,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from rewardsvc.executors.wire import now_ns
 from rewardsvc.http.problem import of_framework, send_problem
 
@@ -250,9 +259,9 @@ def _check_headers(scope: Scope, headers: Headers) -> None:
         names = [name for name, _ in scope["headers"]]
         for name in _ONCE:
             if names.count(name) > 1:
-                raise NotJson(f"The header {name.decode()} stands in the request more than once.")
+                raise MalformedRequest(f"The header {name.decode()} stands in the request more than once.")
     if b"host" not in headers and scope["http_version"] == "1.1":
-        raise NotJson("A request of HTTP/1.1 must have a Host header.")
+        raise MalformedRequest("A request of HTTP/1.1 must have a Host header.")
 
 
 def _request_id(given: bytes | None) -> str:
