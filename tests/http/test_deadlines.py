@@ -75,7 +75,7 @@ PARTIAL = {
 def test_a_head_that_does_not_end_is_408(strict: Service, begun: bytes) -> None:
     with Connection(strict.port) as connection:
         reply = connection.send(begun).reply()
-        assert (reply.status, reply.slug) == (408, "body-too-slow")
+        assert (reply.status, reply.slug) == (408, "request-too-slow")
         assert reply.problem()["retryable"] is True
         assert HEAD <= connection.closed_after() < HEAD + LATE
 
@@ -98,7 +98,7 @@ def test_a_body_that_does_not_end_is_408(strict: Service) -> None:
     ):
         with Connection(strict.port) as connection:
             reply = connection.send(request).reply()
-            assert (reply.status, reply.slug) == (408, "body-too-slow")
+            assert (reply.status, reply.slug) == (408, "request-too-slow")
             assert BODY <= connection.closed_after() < BODY + LATE
 
 

@@ -430,7 +430,7 @@ def test_a_broken_request_is_400_and_nothing_behind_it_is_read(plain: Service, r
     with Connection(plain.port) as connection:
         connection.send(request_ + head("GET /smuggled"))
         reply = connection.reply()
-        assert (reply.status, reply.slug) == (400, "not-json")
+        assert (reply.status, reply.slug) == (400, "malformed-request")
         if reply.headers.get("connection") != "close":
             assert request_ == BROKEN["no Host"]
             return

@@ -56,12 +56,13 @@ def while_busy(service: Service, then: bytes, signal: int | None = None) -> Repl
 
 
 WAYS: dict[str, Callable[[Service], Reply]] = {
+    "malformed-request": lambda service: ask(service.port, b"GET\r\n\r\n"),
     "not-json": lambda service: ask(service.port, post(b"{", KEY)),
     "key-missing": lambda service: ask(service.port, post()),
     "key-wrong": lambda service: ask(service.port, post(RIGHT, "Authorization: Bearer wrong")),
     "not-found": lambda service: ask(service.port, post(RIGHT, KEY, reward="no_such_reward")),
     "method-not-allowed": lambda service: ask(service.port, head("DELETE /v1/rewards", KEY)),
-    "body-too-slow": lambda service: ask(service.port, b"POST /v1"),
+    "request-too-slow": lambda service: ask(service.port, b"POST /v1"),
     "reward-unavailable": lambda service: ask(service.port, post(RIGHT, KEY, reward="broken")),
     "too-large": lambda service: ask(service.port, post(b"", KEY, length=1 << 40)),
     "unsupported-media-type": lambda service: ask(service.port, post(RIGHT, KEY, "Content-Encoding: br")),
