@@ -120,9 +120,10 @@ def _loop_factory() -> Any:
 async def _serve(settings: Settings, sock: socket.socket, began: float) -> None:
     scheduler = Scheduler(limits_of(settings))
     scheduler.launch()
+    times = deadlines.Times(settings.header_seconds, settings.body_seconds, settings.reply_seconds)
     config = uvicorn.Config(
         create_app(settings, scheduler),
-        http=deadlines.protocol(settings.header_seconds, settings.body_seconds, settings.reply_seconds),
+        http=deadlines.protocol(times),
         ws="none",
         access_log=False,
         log_level="warning",
