@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -21,24 +21,14 @@ _encode_stable = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode = msgspec.msgpack.Decoder(list[Verdict]).decode
 
 
-class Context(Protocol):
-    """A running hash."""
-
-    def copy(self) -> Context: ...
-    def update(self, data: bytes, /) -> None: ...
-    def digest(self) -> bytes: ...
+def context_hash(*parts: Any) -> bytes:
+    """32 bytes that stand for what all rollouts of a group share."""
+    return sha256(_encode_stable(parts)).digest()
 
 
-def context_hash(*parts: Any) -> Context:
-    """A running hash of what all rollouts of a group share; `key` continues it for each rollout."""
-    return sha256(_encode_stable(parts))
-
-
-def key(context: Context, payload: bytes) -> bytes:
+def key(context: bytes, payload: bytes) -> bytes:
     """32 bytes that stand for a context and one encoded rollout."""
-    running = context.copy()
-    running.update(payload)
-    return running.digest()
+    return sha256(context + payload).digest()
 
 
 class Cache:
@@ -70,7 +60,10 @@ class Cache:
 
     def put(self, name: bytes, verdicts: Sequence[Verdict]) -> None:
         """Keeps verdicts if all of them are scored; the oldest entries make room."""
-        if name in self._entries or any(verdict.status != "scored" for verdict in verdicts):
+        for verdict in verdicts:
+            if verdict.status != "scored":
+                return
+        if name in self._entries:
             return
         value = _encode(verdicts)
         if len(value) + _OVERHEAD > self._limit:

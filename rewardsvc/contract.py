@@ -188,7 +188,7 @@ def summarise(verdicts: Sequence[Verdict]) -> GroupSummary:
     mean = math.fsum(rewards) / count
     if count == 1:
         return GroupSummary(len(verdicts), 1, mean, None, False)
-    std = math.sqrt(math.fsum((reward - mean) ** 2 for reward in rewards) / (count - 1))
+    std = math.sqrt(math.fsum([(reward - mean) ** 2 for reward in rewards]) / (count - 1))
     return GroupSummary(len(verdicts), count, mean, std, min(rewards) == max(rewards))
 
 

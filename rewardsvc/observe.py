@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import traceback
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -31,27 +31,29 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 class Buckets(Collector):
     """A histogram by reward that is updated from one thread only: a list of counts per reward."""
 
-    def __init__(self, name: str, text: str, bounds: Sequence[float]) -> None:
-        self._name, self._text, self._bounds = name, text, bounds
+    def __init__(self, name: str, text: str, bounds: Sequence[float], unit: float = 1.0) -> None:
+        """`bounds` as they are shown; observed values are in multiples of `unit` (0.001: bounds in s, values in ms)."""
+        self._name, self._text, self._unit = name, text, unit
+        self._labels = [*map(str, bounds), "+Inf"]
+        self._bounds = [bound / unit for bound in bounds]
         self._counts: dict[str, list[int]] = {}
         self._sums: dict[str, float] = {}
         REGISTRY.register(self)
 
-    def observe(self, reward: str, values: Iterable[float]) -> None:
+    def observe(self, reward: str, values: Sequence[float]) -> None:
         """Counts the values into their buckets."""
-        counts = self._counts.setdefault(reward, [0] * (len(self._bounds) + 1))
-        total = 0.0
+        bounds = self._bounds
+        counts = self._counts.setdefault(reward, [0] * len(self._labels))
         for value in values:
-            counts[bisect_left(self._bounds, value)] += 1
-            total += value
-        self._sums[reward] = self._sums.get(reward, 0.0) + total
+            counts[bisect_left(bounds, value)] += 1
+        self._sums[reward] = self._sums.get(reward, 0.0) + sum(values) * self._unit
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """The family in the client library's own form."""
         family = HistogramMetricFamily(self._name, self._text, labels=["reward"])
         for reward, counts in list(self._counts.items()):
             running, buckets = 0, []
-            for bound, count in zip([*map(str, self._bounds), "+Inf"], counts, strict=True):
+            for bound, count in zip(self._labels, counts, strict=True):
                 running += count
                 buckets.append((bound, float(running)))
             family.add_metric([reward], buckets, self._sums.get(reward, 0.0))
@@ -59,8 +61,8 @@ class Buckets(Collector):
 
 
 VERDICTS = Counter("rewardsvc_verdicts", "Verdicts sent.", ["reward", "status", "reason"], registry=REGISTRY)
-QUEUE_SECONDS = Buckets("rewardsvc_queue_seconds", "Time that a rollout waited for a worker.", _SECONDS)
-RUN_SECONDS = Buckets("rewardsvc_run_seconds", "Time that judging a rollout took.", _SECONDS)
+QUEUE_SECONDS = Buckets("rewardsvc_queue_seconds", "Time that a rollout waited for a worker.", _SECONDS, 0.001)
+RUN_SECONDS = Buckets("rewardsvc_run_seconds", "Time that judging a rollout took.", _SECONDS, 0.001)
 GROUP_SIZE = Buckets("rewardsvc_group_size", "Rollouts per group.", _SIZES)
 ALL_EQUAL = Counter(
     "rewardsvc_all_equal_groups", "Groups whose scored rewards are all equal.", ["reward"], registry=REGISTRY
@@ -119,16 +121,21 @@ def group_scored(
 ) -> None:
     """A reply is on its way: all counters of the group and its one log line."""
     outcomes: dict[tuple[str, str], int] = {}
-    statuses: dict[str, int] = {}
+    queue_ms: list[float] = []
+    run_ms: list[float] = []
     for verdict in verdicts:
         outcome = (verdict.status, verdict.reason)
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        statuses[verdict.status] = statuses.get(verdict.status, 0) + 1
+        if not verdict.cached:
+            timing = verdict.timing
+            queue_ms.append(timing.queue_ms)
+            run_ms.append(timing.run_ms)
+    statuses: dict[str, int] = {}
     for (status, reason), count in outcomes.items():
+        statuses[status] = statuses.get(status, 0) + count
         _verdict_counter(reward, status, reason).inc(count)
-    timings = [verdict.timing for verdict in verdicts if not verdict.cached]
-    QUEUE_SECONDS.observe(reward, [timing.queue_ms / 1e3 for timing in timings])
-    RUN_SECONDS.observe(reward, [timing.run_ms / 1e3 for timing in timings])
+    QUEUE_SECONDS.observe(reward, queue_ms)
+    RUN_SECONDS.observe(reward, run_ms)
     GROUP_SIZE.observe(reward, (len(verdicts),))
     if all_equal:
         _all_equal_counter(reward).inc()
@@ -143,11 +150,20 @@ def group_scored(
     )
 
 
-def cache_looked_up(hits: int, joined: int, misses: int) -> None:
-    """Rollouts found in the cache, found as a twin under way, or new."""
-    for outcome, count in (("hit", hits), ("joined", joined), ("miss", misses)):
-        if count:
-            _cache_counter(outcome).inc(count)
+def cache_hit(count: int) -> None:
+    """So many rollouts whose verdicts were known."""
+    _cache_counter("hit").inc(count)
+
+
+def twin_joined(count: int) -> None:
+    """So many rollouts whose twins were under way."""
+    _cache_counter("joined").inc(count)
+
+
+def cache_missed(count: int) -> None:
+    """So many rollouts that were new."""
+    if count:
+        _cache_counter("miss").inc(count)
 
 
 def group_started() -> None:

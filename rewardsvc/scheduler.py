@@ -11,17 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import msgspec
 from msgspec import Raw
 
 from rewardsvc import observe, selftest
-from rewardsvc.cache import Cache, Context, context_hash
-from rewardsvc.cache import key as cache_key
+from rewardsvc.cache import Cache, context_hash
 from rewardsvc.contract import (
-    MAX_TEXT_BYTES,
     CaseInfo,
     GroupSummary,
     RewardInfo,
@@ -38,14 +35,14 @@ from rewardsvc.errors import Draining, NotFound, Overloaded, Problem, RewardUnav
 from rewardsvc.executors.cpu import CpuPool
 from rewardsvc.executors.io import IoPool
 from rewardsvc.executors.link import Parent
-from rewardsvc.executors.wire import Bootstrap, encode, encode_stable, now_ns
-from rewardsvc.executors.work import Batch, Row
+from rewardsvc.executors.wire import Bootstrap, encode_stable, now_ns
+from rewardsvc.executors.work import Batch
+from rewardsvc.flights import Gate, Group, is_too_long
 
 _SELF_TEST_SECONDS = 60.0
 _SELF_TEST_TRIES = 3
 _ACCIDENTS = ("crashed", "timeout", "resource_limit")
 _LAST_START = 0.8  # of the deadline: what starts later mostly ends too late, and is then done for nothing
-_copy = msgspec.structs.replace
 
 
 @dataclass(frozen=True)
@@ -61,148 +58,6 @@ class Limits:
     reward_files: tuple[str, ...] = ()
     required_rewards: tuple[str, ...] = ()
     environment: dict[str, str] | None = None
-
-
-class Group:
-    """One group under way: its verdicts so far, and where it waits for the others."""
-
-    __slots__ = ("done", "ids", "info", "missing", "on_verdict", "seats", "verdicts")
-
-    def __init__(self, info: RewardInfo, ids: list[str]) -> None:
-        self.info = info
-        self.ids = ids
-        self.verdicts: list[Verdict | None] = [None] * len(ids)
-        self.missing = len(ids)
-        self.seats: list[tuple[Flights, int, int]] = []
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.on_verdict: Callable[[Verdict], None] | None = None
-
-    def settle(self, position: int, verdict: Verdict) -> None:
-        """The verdict on one rollout."""
-        verdict.id = self.ids[position]
-        if verdict.reward is None and self.info.parts:
-            verdict.parts = dict.fromkeys(self.info.parts)
-        self.verdicts[position] = verdict
-        self.missing -= 1
-        if self.on_verdict is not None:
-            self.on_verdict(verdict)
-
-    def close_if_complete(self) -> None:
-        """Wakes whoever waits when nothing is missing."""
-        if not self.missing and not self.done.done():
-            self.done.set_result(None)
-
-    def refuse(self, problem: Problem) -> None:
-        """The request is a mistake of the caller."""
-        self.leave()
-        if not self.done.done():
-            self.done.set_exception(problem)
-
-    def expire(self) -> None:
-        """The deadline: what is missing is a timeout, and nothing is waited for any more."""
-        self.leave()
-        for position, verdict in enumerate(self.verdicts):
-            if verdict is None:
-                self.settle(position, Verdict.not_scored("timeout", "deadline"))
-        self.close_if_complete()
-
-    def leave(self) -> None:
-        """Gives up every seat whose verdict has not come."""
-        if self.missing:
-            for flights, index in {(flights, index) for flights, index, _ in self.seats}:
-                flights.let_go(index, self)
-        self.seats.clear()
-
-    def finished(self) -> list[Verdict]:
-        """The verdicts in the order of the rollouts."""
-        return [verdict for verdict in self.verdicts if verdict is not None]
-
-
-class Flights:
-    """The rows of one batch with their cache keys and everybody who waits for them."""
-
-    __slots__ = ("_cache", "_under_way", "groups", "keys", "waiters", "whole_key")
-
-    def __init__(self, cache: Cache, under_way: dict[bytes, tuple[Flights, int]], group: Group) -> None:
-        """`under_way` is where twins are found by key; `whole_key` stands for all rows of a reward per group."""
-        self._cache = cache
-        self._under_way = under_way
-        self.groups = {group}
-        self.keys: list[bytes | None] = []
-        self.waiters: list[list[tuple[Group, int]]] = []
-        self.whole_key: bytes | None = None
-
-    def add(self, key: bytes | None, group: Group, position: int) -> int:
-        """A new row that this group waits for; its index."""
-        index = len(self.keys)
-        self.keys.append(key)
-        self.waiters.append([(group, position)])
-        group.seats.append((self, index, position))
-        if key is not None:
-            self._under_way[key] = (self, index)
-        return index
-
-    def join(self, index: int, group: Group, position: int) -> None:
-        """This group waits for the row as well."""
-        self.waiters[index].append((group, position))
-        group.seats.append((self, index, position))
-        self.groups.add(group)
-
-    def let_go(self, index: int, group: Group) -> None:
-        """This group waits no longer. A row that nobody waits for may never be judged, so no twin may join it."""
-        self.groups.discard(group)
-        waiters = self.waiters[index]
-        self.waiters[index] = [waiter for waiter in waiters if waiter[0] is not group]
-        if waiters and not self.waiters[index]:
-            self._forget(self.keys[index], index)
-            self._forget(self.whole_key, 0)
-
-    def _forget(self, key: bytes | None, index: int) -> None:
-        """Twins no longer find this row; the key may stand for a newer one by now."""
-        if key is not None and self._under_way.get(key) == (self, index):
-            del self._under_way[key]
-
-    def name_whole(self, key: bytes) -> None:
-        """All rows together can be joined under this key."""
-        self.whole_key = key
-        self._under_way[key] = (self, 0)
-
-    def wanted(self, batch: Batch, index: int) -> bool:
-        """Whether anybody still waits for this row."""
-        return bool(self.waiters[index])
-
-    def settled(self, batch: Batch, verdicts: Sequence[tuple[int, Verdict]]) -> None:
-        """New verdicts: kept in the cache, handed to everybody who waits."""
-        self._keep(verdicts)
-        for index, verdict in verdicts:
-            waiters, self.waiters[index] = self.waiters[index], []
-            if len(waiters) == 1:
-                group, position = waiters[0]
-                group.settle(position, verdict)
-            else:
-                for group, position in waiters:
-                    group.settle(position, _copy(verdict))
-        for group in self.groups:
-            if not group.missing:
-                group.close_if_complete()
-
-    def _keep(self, verdicts: Sequence[tuple[int, Verdict]]) -> None:
-        if self.whole_key is not None and len(verdicts) == len(self.keys):
-            self._forget(self.whole_key, 0)
-            self._cache.put(self.whole_key, [verdict for _, verdict in sorted(verdicts, key=lambda row: row[0])])
-        for index, verdict in verdicts:
-            key = self.keys[index]
-            if key is not None:
-                self._forget(key, index)
-                self._cache.put(key, (verdict,))
-
-    def refused(self, batch: Batch, problem: Problem) -> None:
-        """The request is a mistake of the caller, for everybody who made it."""
-        for index, key in enumerate(self.keys):
-            self._forget(key, index)
-        self._forget(self.whole_key, 0)
-        for group in list(self.groups):
-            group.refuse(problem)
 
 
 class Scheduler:
@@ -222,8 +77,7 @@ class Scheduler:
         self.parent = Parent(bootstrap, dict(os.environ) if limits.environment is None else limits.environment)
         self.cpu = CpuPool(self.parent, limits.workers)
         self.io = IoPool(self.parent)
-        self._cache = Cache(limits.cache_bytes)
-        self._under_way: dict[bytes, tuple[Flights, int]] = {}
+        self._gate = Gate(Cache(limits.cache_bytes))
         self._tested: set[str] = set()
         self._faults: dict[str, str] = {}
         self._idle = asyncio.Event()
@@ -416,79 +270,21 @@ class Scheduler:
         self, info: RewardInfo, request: ScoreRequest, arrived_ns: int | None = None, cached: bool = True
     ) -> Group:
         """A group whose flights are on their way. Raises `WrongShape` or `TooLarge`."""
-        ids = _ids(request.rollouts)
         task, params = encode_stable(request.task), encode_stable(request.params)
         if is_too_long(text_of(request.task.prompt) or ""):
             raise TooLarge("The prompt is longer than 1 MiB.", [("/task/prompt", "at most 1 MiB in UTF-8")])
-        group = Group(info, ids)
+        group = Group(info, _ids(request.rollouts), self._gate)
         context = context_hash(info.name, info.version, task, params) if info.deterministic and cached else None
-        seat = self._seat_whole if info.per_group else self._seat_each
-        rows, flights = seat(group, request.rollouts, context)
+        board = self._gate.board_whole if info.per_group else self._gate.board_each
+        rows = board(group, request.rollouts, context)
         if rows or all(verdict is not None and verdict.status == "bad_item" for verdict in group.verdicts):
             start = now_ns() if arrived_ns is None else arrived_ns
             times = (start, start + request.deadline_ms * 1_000_000)
-            batch = Batch(flights, info, Raw(task), Raw(params), rows, times)
+            batch = Batch(group.flights, info, Raw(task), Raw(params), rows, times)
             (self.cpu if info.resources.kind == "cpu" else self.io).submit(batch)
         else:
             group.close_if_complete()
         return group
-
-    def _seat_each(self, group: Group, rollouts: list[Rollout], context: Context | None) -> tuple[list[Row], Flights]:
-        """Each rollout for itself: from the cache, with a twin under way, or as a new row (those are returned)."""
-        flights = Flights(self._cache, self._under_way, group)
-        rows: list[Row] = []
-        hits = joined = 0
-        for position, rollout in enumerate(rollouts):
-            fault = _unusable(rollout)
-            if fault:
-                group.settle(position, Verdict.not_scored("bad_item", fault))
-                continue
-            payload = encode_stable((rollout.completion, rollout.reference, rollout.metadata))
-            key = None
-            if context is not None:
-                key = cache_key(context, payload)
-                known = self._cache.get(key)
-                if known is not None:
-                    hits += 1
-                    group.settle(position, known[0])
-                    continue
-                twin = self._under_way.get(key)
-                if twin is not None:
-                    joined += 1
-                    twin[0].join(twin[1], group, position)
-                    continue
-            index = flights.add(key, group, position)
-            rows.append((index, group.ids[position], Raw(payload)))
-        observe.cache_looked_up(hits, joined, len(rows) if context is not None else 0)
-        return rows, flights
-
-    def _seat_whole(self, group: Group, rollouts: list[Rollout], context: Context | None) -> tuple[list[Row], Flights]:
-        """A reward that compares rollouts judges the whole group at once, or none of it."""
-        flights = Flights(self._cache, self._under_way, group)
-        faults = [_unusable(rollout) for rollout in rollouts]
-        if any(faults):
-            for position, fault in enumerate(faults):
-                group.settle(position, Verdict.not_scored("bad_item", fault or "bad_item_in_group"))
-            return [], flights
-        payloads = [encode_stable((rollout.completion, rollout.reference, rollout.metadata)) for rollout in rollouts]
-        if context is not None and rollouts:
-            key = cache_key(context, encode([group.ids, payloads]))
-            if self._found_whole(group, key):
-                return [], flights
-            flights.name_whole(key)
-        for position in range(len(rollouts)):
-            flights.add(None, group, position)
-        return [(index, group.ids[index], Raw(payload)) for index, payload in enumerate(payloads)], flights
-
-    def _found_whole(self, group: Group, key: bytes) -> bool:
-        """Whether the verdicts on a whole group were in the cache or are under way."""
-        known, twin = self._cache.get(key), self._under_way.get(key)
-        for position in range(len(group.ids)):
-            if known is not None:
-                group.settle(position, known[position])
-            elif twin is not None:
-                twin[0].join(position, group, position)
-        return known is not None or twin is not None
 
     async def drain(self, seconds: float) -> None:
         """Takes no further group and waits for those under way, at most so long."""
@@ -511,16 +307,3 @@ def _ids(rollouts: list[Rollout]) -> list[str]:
         return unique_ids(rollouts)
     except ValueError as error:
         raise WrongShape("Two rollouts have the same id.", [(str(error), "this id occurs before")]) from None
-
-
-def _unusable(rollout: Rollout) -> str | None:
-    """Why a rollout cannot be judged by any reward, as a reason slug."""
-    text = rollout.completion if type(rollout.completion) is str else text_of(rollout.completion)
-    if text is None:
-        return "no_assistant_turn"
-    return "too_long" if is_too_long(text) else None
-
-
-def is_too_long(text: str) -> bool:
-    """Whether a text has more than 1 MiB in UTF-8."""
-    return len(text) > MAX_TEXT_BYTES // 4 and len(text.encode()) > MAX_TEXT_BYTES
