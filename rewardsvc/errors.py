@@ -7,7 +7,7 @@ RewardsvcError
 ├── Problem                   a request is refused: becomes application/problem+json (RFC 9457)
 │   ├── MalformedRequest 400 · NotJson 400 · Unauthorized 401 · Forbidden 403 · NotFound 404 · MethodNotAllowed 405
 │   ├── RewardUnavailable 409 · TooLarge 413 · UnsupportedMediaType 415 · WrongShape 422
-│   └── RequestTimeout 408 · Internal 500 · Overloaded 503 · Draining 503
+│   └── RequestTimeout 408 · OverQuota 429 · Internal 500 · Overloaded 503 · Draining 503
 ├── RewardFault               a reward class or file cannot be offered; the message says what to change
 ├── SettingsFault             the service refuses to start with these settings
 └── ClientError               seen by callers of `rewardsvc.client`
@@ -181,6 +181,12 @@ class WrongShape(Problem):
     slug, title, status = "wrong-shape", "The request does not have the right shape", 422
 
 
+class OverQuota(Problem):
+    """The key has sent as many groups as it may for now."""
+
+    slug, title, status, retryable = "over-quota", "This key is over its quota", 429, True
+
+
 class Internal(Problem):
     """A fault of ours that nobody foresaw."""
 
@@ -209,6 +215,7 @@ PROBLEMS: tuple[type[Problem], ...] = (
     TooLarge,
     UnsupportedMediaType,
     WrongShape,
+    OverQuota,
     Internal,
     Overloaded,
     Draining,

@@ -37,6 +37,11 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Accepted keys, separated by commas; each as it is or as `sha256:` and its hex digest.",
     )
+    quota_per_minute: int = Field(
+        default=0,
+        ge=0,
+        description="Groups that each key may send in a minute; more are refused with 429. 0: no quota.",
+    )
     insecure: bool = Field(default=False, description="Listen beyond loopback without a key.")
 
     workers: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Warm cpu workers.")

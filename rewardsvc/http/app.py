@@ -73,6 +73,7 @@ def create_app(settings: Settings, scheduler: Scheduler) -> ASGIApp:
         key_hashes=settings.key_hashes(),
         max_body=settings.max_body_mb << 20,
         max_waiting=settings.max_waiting_mb << 20,
+        quota_per_minute=settings.quota_per_minute,
     )
 
 

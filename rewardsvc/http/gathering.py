@@ -1,6 +1,6 @@
-"""A reply in one piece. uvicorn writes its head and its body one after the other: two system calls, maybe two packets and
-two wake-ups of the client. Here the first of two pieces written in one turn of the event loop waits for the second, and
-never longer than that turn.
+"""A reply in one piece. uvicorn writes its head and its body one after the other: two system calls, maybe two packets
+and two wake-ups of the client. Here the first of two pieces written in one turn of the event loop waits for the second,
+and never longer than that turn.
 """
 
 from __future__ import annotations

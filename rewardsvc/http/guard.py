@@ -32,6 +32,7 @@ from rewardsvc.errors import (
 )
 from rewardsvc.executors.wire import now_ns
 from rewardsvc.http.problem import of_framework, send_problem
+from rewardsvc.http.quota import Quota
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -57,6 +58,7 @@ class Exchange:
     receive: Receive
     read: Callable[[Exchange], Awaitable[bytes]]
     held: int = 0
+    key: bytes = b""
 
     def body(self) -> Awaitable[bytes]:
         """The whole body within its limits, for routes that take one. Raises a `Problem`, or `ClientGone`."""
@@ -83,6 +85,7 @@ class Guard:
         key_hashes: tuple[bytes, ...] = (),
         max_body: int = 32 << 20,
         max_waiting: int = 512 << 20,
+        quota_per_minute: int = 0,
     ) -> None:
         self._app = app
         self._admit = admit
@@ -90,6 +93,7 @@ class Guard:
         self._max_body = max_body
         self._max_waiting = max_waiting
         self._waiting = 0
+        self._quota = Quota(quota_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,7 +107,7 @@ class Guard:
         reply = _Reply(send, request_id)
         try:
             _check_headers(scope, headers)
-            self._check_key(scope["path"], headers.get(b"authorization"))
+            exchange.key = self._check_key(scope["path"], headers.get(b"authorization"))
             await self._app(scope, receive, reply)
         except ClientGone:
             return
@@ -123,20 +127,25 @@ class Guard:
         if not reply.started:
             await send_problem(reply, problem, request_id)
 
-    def _check_key(self, path: str, authorization: bytes | None) -> None:
-        """Compares with every key, so that the time taken says nothing about which one was nearly right."""
+    def _check_key(self, path: str, authorization: bytes | None) -> bytes:
+        """The key's digest, empty where none is needed.
+
+        Compares with every key, so that the time taken says nothing about which one was nearly right.
+        """
         if not self._key_hashes or path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
-            return
+            return b""
         scheme, _, key = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not key.strip():
             raise Unauthorized("Send `Authorization: Bearer <key>`.")
         digest = sha256(key.strip()).digest()
         if not sum(hmac.compare_digest(digest, known) for known in self._key_hashes):
             raise Forbidden("This key is not one of the service's keys.")
+        return digest
 
     async def _body(self, exchange: Exchange) -> bytes:
         """The whole body, inflated. Raises a `Problem`, or `ClientGone`."""
         self._admit()
+        self._quota.take(exchange.key)
         headers = exchange.headers
         if not _JSON.fullmatch(headers.get(b"content-type", b"").strip()):
             raise UnsupportedMediaType("Send `Content-Type: application/json`.")

@@ -34,7 +34,7 @@ _MODELS = (
 )
 _OPEN_ERRORS = (400, 405, 408, 413, 500)
 _GET_ERRORS = (400, 401, 403, 404, 405, 408, 413, 500)
-_POST_ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500, 503)
+_POST_ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503)
 _HEADERS = {
     "X-Request-ID": {
         "description": "The caller's id if it is 1 to 128 printable characters without spaces, else one of ours.",
@@ -53,7 +53,13 @@ _HEADERS = {
     },
     "Allow": {"description": "The methods that there are.", "required": True, "schema": {"type": "string"}},
 }
-_HEADERS_OF = {401: ("WWW-Authenticate",), 405: ("Allow",), 408: ("Retry-After",), 503: ("Retry-After",)}
+_HEADERS_OF = {
+    401: ("WWW-Authenticate",),
+    405: ("Allow",),
+    408: ("Retry-After",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
 _DESCRIPTION = """A trainer sends a rollout group, the service answers with one verdict per rollout.
 
 A verdict is `scored` with a finite reward, or it is not scored, with `reward: null`, a status and a reason: a failure

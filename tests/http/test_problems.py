@@ -67,6 +67,7 @@ WAYS: dict[str, Callable[[Service], Reply]] = {
     "too-large": lambda service: ask(service.port, post(b"", KEY, length=1 << 40)),
     "unsupported-media-type": lambda service: ask(service.port, post(RIGHT, KEY, "Content-Encoding: br")),
     "wrong-shape": lambda service: ask(service.port, post({}, KEY)),
+    "over-quota": lambda service: [ask(service.port, post(RIGHT, KEY)) for _ in range(2)][1],
     "overloaded": lambda service: while_busy(service, post(RIGHT, KEY)),
     "not-ready": lambda service: while_busy(service, post(RIGHT, KEY), SIGTERM),
 }
@@ -89,9 +90,14 @@ def check(reply: Reply, slug: str) -> None:
     assert waits == documented.retryable == ("retry-after" in reply.headers)
 
 
-@pytest.mark.parametrize("slug", sorted(WAYS.keys() - {"not-ready"}))
+@pytest.mark.parametrize("slug", sorted(WAYS.keys() - {"not-ready", "over-quota"}))
 def test_a_problem_is_reached_and_is_as_documented(closed: Service, slug: str) -> None:
     check(WAYS[slug](closed), slug)
+
+
+def test_the_problem_of_a_key_over_its_quota_is_as_documented(start_service: StartService) -> None:
+    with start_service(workers="1", api_keys="key", quota_per_minute="1") as service:
+        check(WAYS["over-quota"](service), "over-quota")
 
 
 def test_the_problem_of_a_service_that_stops_is_as_documented(start_service: StartService) -> None:
