@@ -183,15 +183,30 @@ def told(span: Span, *, announced: bool) -> Span | None:
 
 
 def trimmed(span: Span) -> Span:
-    """Without white space, and without the full stop that ends a sentence."""
-    span = span.trimmed()
-    if (
-        span.text.endswith((".", "。", "！"))
-        and not _ABBREVIATION.search(span.text[-8:-1])
-        and not span.text.endswith("..")
-    ):
-        span = span._replace(text=span.text[:-1], end=span.end - 1).trimmed()
+    """Without white space, the full stop that ends a sentence, and closing marks that nothing in it opens."""
+    for _ in range(3):
+        before = span.trimmed()
+        span = _without_mark(_without_stop(before))
+        if span == before:
+            break
     return span
+
+
+def _without_stop(span: Span) -> Span:
+    text = span.text
+    if not text.endswith((".", "。", "！")) or text.endswith("..") or _ABBREVIATION.search(text[-8:-1]):
+        return span
+    return span._replace(text=text[:-1], end=span.end - 1).trimmed()
+
+
+_MARKS = ("**", "__", "```", "`", "|", '"', "”")
+
+
+def _without_mark(span: Span) -> Span:
+    mark = next((mark for mark in _MARKS if span.text.endswith(mark)), None)
+    if mark is None or span.text.count(mark) % 2 == 0 or (mark == "”" and "“" in span.text):
+        return span
+    return span._replace(text=span.text[: -len(mark)], end=span.end - len(mark)).trimmed()
 
 
 def _after_copula(span: Span) -> Span | None:

@@ -141,10 +141,10 @@ _EMPTY = re.compile(r"[\s$*_#>|:;.,\"'`\\()\[\]{}-]*+\Z")
 
 def _found(region: Span, mark: _Mark) -> Found:
     answer = peeled(mark.span)
-    flags = (*mark.flags, *(("after_answer_text",) if _goes_on(region.text, mark.end) else ()))
     if _EMPTY.match(answer.text) or len(answer.text) > MAX_ANSWER:
-        empty = () if "truncated" in mark.flags else ("empty_answer",)
-        return Found(None, method=answer.method, count=mark.marks, flags=(*flags, *empty))
+        flags = mark.flags if "truncated" in mark.flags else (*mark.flags, "empty_answer")
+        return Found(None, method=answer.method, count=mark.marks, flags=flags)
+    flags = (*mark.flags, *(("after_answer_text",) if _goes_on(region.text, mark.end) else ()))
     if _has_hidden(answer.text):
         flags = (*flags, "hidden_characters")
     start, end = region.start + answer.start, region.start + answer.end
@@ -185,11 +185,20 @@ def _content(text: str, parts: tuple[boxes.Box, ...]) -> Span:
     last = parts[-1]
     if len(parts) > 1:
         return Span(boxes.joined(text, parts), parts[0].start, last.end, "boxed_joined")
-    inner = peeled(Span(text[last.inner : last.close], last.inner, last.close, "boxed"))
+    inner = _innermost(peeled(Span(text[last.inner : last.close], last.inner, last.close, "boxed")))
     measure = boxes.measure_after(text, last)
     return (
         inner._replace(text=inner.text + measure) if inner.text and not inner.text.endswith(measure or " ") else inner
     )
+
+
+_BOX_ALONE = re.compile(r"\\boxed\s?\{([^{}]*+)\}")
+
+
+def _innermost(span: Span) -> Span:
+    """A box in which there is nothing but another box."""
+    found = _BOX_ALONE.fullmatch(span.text)
+    return Span(found[1], span.start + found.start(1), span.start + found.end(1), "boxed") if found else span
 
 
 def _opened(span: Span, several: SeveralBoxes) -> Span:
@@ -280,7 +289,8 @@ def _bracketed(text: str) -> _Mark | None:
 def _whole(text: str) -> _Mark | None:
     """The whole completion, when it is a value and no sentence."""
     span = announcements.trimmed(Span(text, 0, len(text), "bare"))
-    return _Mark(span, len(text)) if bare.is_value(span.text) else None
+    balanced = span.text.count("{") == span.text.count("}")
+    return _Mark(span, len(text)) if balanced and "boxed" not in span.text and bare.is_value(span.text) else None
 
 
 def _concluded(text: str) -> _Mark | None:

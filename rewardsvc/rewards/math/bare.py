@@ -32,17 +32,19 @@ _MATHEMATICAL = re.compile(
 )
 _SPEAKING = re.compile(
     r"""\b(?:is|are|was|were|be|been|am\s+not|isn|has|have|had|do|does|did|can|cannot|could|may|might|must|shall|should|
-    will|would|the|this|that|these|those|there|here|it|its|i|we|you|he|she|they|my|our|your|their|his|her|
+    will|would|the|this|that|these|those|there|here|it|its|we|you|he|she|they|my|our|your|their|his|her|
     not|but|so|thus|hence|therefore|because|since|then|now|maybe|perhaps|probably|possibly|guess|think|believe|know|
     sure|unsure|wait|let|get|gets|got|find|found|give|gives|given|need|want|say|says|answers?|result|about|around|approximately|
     roughly|nearly|almost|actually|likely|either|neither|option|step|what|which|who|how|why|please|sorry|refuse|cannot)\b
-    |n't|[?!]\s|[?]\Z""",
+    |n't|[?]|[a-z]!\s|(?-i:\bI(?:\s[a-z]{2,}|['’]))""",
     re.VERBOSE | re.IGNORECASE,
 )
+_FIXED = re.compile(r"\b(?:does not exist|cannot be determined|not enough information|not defined)\b", re.IGNORECASE)
 _SKIPPED = re.compile(
     r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|operatorname)\*?\s?\{[^{}]{0,400}\}|"
     r"\\begin\{[a-z*]{1,20}\}(?:\{[^{}]{0,40}\})?|\\end\{[a-z*]{1,20}\}|[\\\t\x0c\x08][A-Za-z]+|[_^]\s?\{[^{}]{0,80}\}"
 )
+_ENVIRONMENT = re.compile(r"\\begin\{([a-z]{1,12}\*?)\}.{0,4000}?\\end\{\1\}", re.DOTALL)
 _WORD = re.compile(r"[^\W\d_]+")
 _STARTS_AS_VALUE = re.compile(r"[\s$*_`(\[{|<\"'“]*[-+−±~≈]?\s*(?:[$€£¥]|\\\$)?\s*[\d.\\√∞π]")
 _LABELLED = re.compile(r"(?:[^\W\d_][\w ]{0,30}+[:=：][^,;:=]{1,40}+(?:[,;]\s?|\Z)){1,20}+\Z")
@@ -52,7 +54,7 @@ def is_value(text: str) -> bool:
     """Whether `text`, without white space around it, is one value or one list of values and no sentence."""
     if not text or len(text) > MAX_BARE or "\n\n" in text or _several_lines(text):
         return False
-    rest = _SKIPPED.sub(" ", text)
+    rest = _FIXED.sub(" ", _SKIPPED.sub(" ", text))
     if _SPEAKING.search(rest):
         return False
     words = [word for word in _WORD.findall(rest) if not _is_mathematical(word)]
@@ -61,11 +63,13 @@ def is_value(text: str) -> bool:
 
 def _several_lines(text: str) -> bool:
     """More than one line, unless a displayed formula or an environment runs over them."""
-    return "\n" in text and not text.startswith(("\\[", "$$", "\\begin", "\\left", "\\("))
+    return "\n" in text and not text.startswith(("\\[", "$$", "\\(")) and "\n" in _ENVIRONMENT.sub("", text)
 
 
 def _is_mathematical(word: str) -> bool:
     """Names of variables and of geometry (`x`, `ab`, `SABC`) are mathematics as well."""
+    if not word.isascii():
+        return len(word) <= 3 and all("\u0370" <= letter <= "\u03ff" for letter in word)
     return len(word) <= 3 or (word.isupper() and len(word) <= 6) or _MATHEMATICAL.match(word) is not None
 
 

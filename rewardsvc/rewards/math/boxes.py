@@ -187,7 +187,7 @@ def _name(text: str, box: Box) -> str:
     return found[1] if found else ""
 
 
-_MEASURE = re.compile(r"\s?\$?\s?(?:(?P<percent>\\?%|percent\b|per cent\b|pct\b)|(?P<degree>\^\{?\\circ\}?|°))")
+_MEASURE = re.compile(r" ?(?:\$|\\\))? ?(?:(?P<percent>\\?%|percent\b|per cent\b|pct\b)|(?P<degree>\^\{?\\circ\}?|°))")
 
 
 def measure_after(text: str, box: Box) -> str:
