@@ -169,6 +169,7 @@ def errors_page() -> str:
             str(problem.status),
             "yes" if problem.retryable else "no",
             f"{problem.title}. {doc(problem)}",
+            remedy(problem),
         )
         for problem in sorted(errors.PROBLEMS, key=lambda problem: (problem.status, problem.slug))
     ]
@@ -177,8 +178,9 @@ def errors_page() -> str:
         [
             "# Problems and statuses\n",
             "A request that is refused gets an `application/problem+json` document (RFC 9457) whose `type` is",
-            "`/problems/` and a slug of this table. `instance` is the request id, `errors` point into the request.\n",
-            table("## Problems", ("type", "HTTP status", "worth retrying", "meaning"), problems),
+            "`/problems/` and a slug of this table; the service has a page there that says the same. `instance` is the",
+            "request id, `errors` point into the request.\n",
+            table("## Problems", ("type", "HTTP status", "worth retrying", "meaning", "what to do"), problems),
             "A request that is accepted is answered 200 with a verdict for every rollout. A verdict has a number when",
             "and only when its status is `scored`.\n",
             table("## Statuses", ("status", "meaning"), statuses),
@@ -249,6 +251,11 @@ def table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str
         return ""
     lines = [f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)]
     return "\n".join([*([title, ""] if title else []), *lines, ""])
+
+
+def remedy(problem: type[errors.Problem]) -> str:
+    """The rest of a problem's docstring: what to do about it."""
+    return " ".join((inspect.getdoc(problem) or "").partition("\n")[2].split())
 
 
 def doc(thing: object) -> str:

@@ -95,7 +95,10 @@ class Unavailable(NotScored):
 
 
 class Problem(RewardsvcError):
-    """A request is refused. `slug`, `title` and `status` are fixed per leaf and documented in docs/errors.md."""
+    """A request is refused. `slug`, `title` and `status` are fixed per leaf.
+
+    A leaf's docstring is what docs/errors.md and the page `/problems/<slug>` say: what it means, then what to do.
+    """
 
     slug: ClassVar[str] = "internal"
     title: ClassVar[str] = "The service failed"
@@ -116,89 +119,134 @@ class Problem(RewardsvcError):
 
 
 class MalformedRequest(Problem):
-    """What arrived breaks the rules of HTTP itself."""
+    """What arrived breaks the rules of HTTP itself.
+
+    Use an HTTP client that exists, or see what a proxy on the way makes of the request.
+    """
 
     slug, title, status = "malformed-request", "This is not a valid HTTP request", 400
 
 
 class NotJson(Problem):
-    """The body is not one strict JSON document, or cannot be inflated to one."""
+    """The body is not one strict JSON document, or cannot be inflated to one.
+
+    Send one JSON document in UTF-8: no NaN, no name twice in an object, no half of a surrogate pair, nothing after it.
+    """
 
     slug, title, status = "not-json", "The body is not valid JSON", 400
 
 
 class Unauthorized(Problem):
-    """A key is needed and none was sent."""
+    """A key is needed and none was sent.
+
+    Send the header `Authorization: Bearer KEY`; whoever runs the service has the keys.
+    """
 
     slug, title, status = "key-missing", "An API key is needed", 401
 
 
 class Forbidden(Problem):
-    """The key that was sent is not one of ours."""
+    """The key that was sent is not one of ours.
+
+    Check for a key that was replaced, for another service, or for quotes that became part of it.
+    """
 
     slug, title, status = "key-wrong", "This API key is not accepted", 403
 
 
 class NotFound(Problem):
-    """No such reward or no such page."""
+    """No such reward or no such page.
+
+    `GET /v1/rewards` lists the rewards, `/openapi.json` every page.
+    """
 
     slug, title, status = "not-found", "There is nothing here", 404
 
 
 class MethodNotAllowed(Problem):
-    """The page exists but not for this method."""
+    """The page exists but not for this method.
+
+    The header `Allow` of the reply names the methods that there are.
+    """
 
     slug, title, status = "method-not-allowed", "This method is not offered here", 405
 
 
 class RequestTimeout(Problem):
-    """The caller sent the head or the body too slowly."""
+    """The caller sent the head or the body too slowly.
+
+    Send the same request again; if that keeps happening, send smaller groups, or compress the body with gzip or zstd.
+    """
 
     slug, title, status, retryable = "request-too-slow", "The request did not arrive in time", 408, True
 
 
 class RewardUnavailable(Problem):
-    """The reward is installed but cannot be used on this machine."""
+    """The reward is installed but cannot be used on this machine.
+
+    `detail` says why; `rewardsvc doctor` on that machine says what it lacks and how to get it.
+    """
 
     slug, title, status = "reward-unavailable", "This reward is installed but unavailable", 409
 
 
 class TooLarge(Problem):
-    """The body, once inflated, or a part of it is over a limit."""
+    """The body, once inflated, or a part of it is over a limit.
+
+    Send smaller groups, or have the limit raised: docs/operations.md lists them.
+    """
 
     slug, title, status = "too-large", "The request is too large", 413
 
 
 class UnsupportedMediaType(Problem):
-    """The body is not announced as JSON, or its encoding is not one we read."""
+    """The body is not announced as JSON, or its encoding is not one we read.
+
+    Send `Content-Type: application/json`, and `Content-Encoding` gzip, zstd or none.
+    """
 
     slug, title, status = "unsupported-media-type", "Send JSON, plain or compressed with gzip or zstd", 415
 
 
 class WrongShape(Problem):
-    """The request is JSON but not what this route takes."""
+    """The request is JSON but not what this route takes.
+
+    `errors` points at each mistake; `/docs` has a form with examples for every reward.
+    """
 
     slug, title, status = "wrong-shape", "The request does not have the right shape", 422
 
 
 class OverQuota(Problem):
-    """The key has sent as many groups as it may for now."""
+    """The key has sent as many groups as it may for now.
+
+    Wait for as long as `Retry-After` says; the Python client does. `REWARDSVC_QUOTA_PER_MINUTE` sets the quota.
+    """
 
     slug, title, status, retryable = "over-quota", "This key is over its quota", 429, True
 
 
 class Internal(Problem):
-    """A fault of ours that nobody foresaw."""
+    """A fault of ours that nobody foresaw.
+
+    The log of the service has the details under the request id in `instance`; please report them.
+    """
 
 
 class Overloaded(Problem):
-    """More work is waiting than can be done before the deadline."""
+    """More work is waiting than can be done before the deadline.
+
+    Wait for as long as `Retry-After` says; the Python client does. If it lasts, add workers or machines.
+    """
 
     slug, title, status, retryable = "overloaded", "The service is overloaded", 503, True
 
 
 class Draining(Problem):
-    """The service is shutting down or not up yet."""
+    """The service is shutting down or not up yet.
+
+    Send the same request again, to another instance if there is one; `/readyz` says what it waits for.
+    """
 
     slug, title, status, retryable = "not-ready", "The service is starting or stopping", 503, True
 

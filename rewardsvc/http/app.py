@@ -22,13 +22,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rewardsvc import __version__, observe
 from rewardsvc.errors import Problem, SettingsFault
-from rewardsvc.http import catalogue, deadlines, health, openapi, page, problem
+from rewardsvc.http import catalogue, deadlines, health, openapi, page, problem, problem_pages
 from rewardsvc.http.guard import Guard
 from rewardsvc.http.score import SCORE_PREFIX, Score
 from rewardsvc.scheduler import Limits, Scheduler
 from rewardsvc.settings import Settings, unread_variables, worker_environment
 
 _BACKLOG = 4096
+_FORMS = {"defaultModelsExpandDepth": -1, "tryItOutEnabled": True, "docExpansion": "list"}
+"""How `/docs` looks: forms that are open to be filled in, and no list of every schema below them."""
 _LASTING_SECONDS = 2.0
 _HOST, _PORT = "--host or REWARDSVC_HOST", "--port or REWARDSVC_PORT"
 _BIND_FAULTS = {
@@ -87,11 +89,17 @@ def _pages(scheduler: Scheduler, keys: bool) -> FastAPI:
         scheduler.close()
 
     app = FastAPIOffline(
-        redoc_url=None, title="rewardsvc", version=__version__, lifespan=lifespan, redirect_slashes=False
+        redoc_url=None,
+        title="rewardsvc",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        swagger_ui_parameters=_FORMS,
     )
     app.include_router(catalogue.routes(scheduler))
     app.include_router(health.routes(scheduler))
-    app.include_router(page.routes(scheduler))
+    app.include_router(page.routes(scheduler, keys))
+    app.include_router(problem_pages.routes())
     for error in (HTTPException, Problem, Exception):
         app.add_exception_handler(error, problem.handle)
     app.openapi = lambda: openapi.build(scheduler.catalogue, keys)  # type: ignore[method-assign]

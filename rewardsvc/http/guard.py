@@ -40,7 +40,7 @@ else:
     from backports import zstd
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/version", "/", "/docs", "/openapi.json", "/favicon.ico"})
-OPEN_PREFIX = "/static-offline-docs/"
+OPEN_PREFIXES = ("/static-offline-docs/", "/problems/")
 _ONCE = (b"authorization", b"content-encoding", b"content-type", b"host", b"transfer-encoding", b"x-request-id")
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _JSON = re.compile(rb"application/(?:[a-z0-9.-]+\+)?json\s*(?:;\s*charset\s*=\s*\"?utf-?8\"?\s*)?", re.IGNORECASE)
@@ -132,7 +132,7 @@ class Guard:
 
         Compares with every key, so that the time taken says nothing about which one was nearly right.
         """
-        if not self._key_hashes or path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
+        if not self._key_hashes or path in OPEN_PATHS or path.startswith(OPEN_PREFIXES):
             return b""
         scheme, _, key = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not key.strip():

@@ -60,10 +60,16 @@ _HEADERS_OF = {
     429: ("Retry-After",),
     503: ("Retry-After",),
 }
+_TAGS = {
+    "score": "One form per reward, filled with its own cases.",
+    "catalogue": "What can be scored, and how it wants to be asked.",
+    "health": "For balancers, probes and Prometheus.",
+    "pages": "For people.",
+}
 _DESCRIPTION = """A trainer sends a rollout group, the service answers with one verdict per rollout.
 
 A verdict is `scored` with a finite reward, or it is not scored, with `reward: null`, a status and a reason: a failure
-is never a zero. Every error is `application/problem+json` (RFC 9457)."""
+is never a zero. Every error is `application/problem+json` (RFC 9457), whose `type` is a page that explains it."""
 
 
 def build(catalogue: Mapping[str, RewardInfo], keys: bool = False) -> dict[str, Any]:
@@ -77,6 +83,7 @@ def build(catalogue: Mapping[str, RewardInfo], keys: bool = False) -> dict[str, 
     return {
         "openapi": "3.1.0",
         "info": {"title": "rewardsvc", "version": __version__, "description": _DESCRIPTION},
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": schemas,

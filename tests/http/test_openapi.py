@@ -24,6 +24,8 @@ PLUGINS = Path(__file__).parent.parent / "plugins"
 NOT_IN_IT = {
     "/docs/oauth2-redirect": "a part of the page /docs",
     "/static-offline-docs": "a part of the page /docs",
+    "/problems/": "for people who follow the type of a problem document",
+    "/problems/{slug}": "for people who follow the type of a problem document",
     "/v1/rewards/{name}": "stands in the document as one path per reward",
 }
 

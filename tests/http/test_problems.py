@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
@@ -88,6 +90,24 @@ def check(reply: Reply, slug: str) -> None:
     assert problem["detail"] and problem["detail"] != problem["title"]
     waits = problem["retry_after_ms"] is not None
     assert waits == documented.retryable == ("retry-after" in reply.headers)
+
+
+@pytest.mark.parametrize("kind", PROBLEMS, ids=lambda kind: kind.slug)
+def test_the_type_of_a_problem_is_a_page_that_explains_it_without_a_key(closed: Service, kind: type[Problem]) -> None:
+    reply = ask(closed.port, head(f"GET /problems/{kind.slug}"), to="GET")
+    text = unescape(reply.body.decode())
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert kind.title in text
+    assert f"HTTP {kind.status}" in text
+    meaning, _, remedy = (inspect.getdoc(kind) or "").partition("\n\n")
+    assert meaning in text
+    assert len(remedy) > 20
+    assert remedy.split("`")[0] in text
+    assert f'<a href="{kind.slug}">' in ask(closed.port, head("GET /problems/"), to="GET").body.decode()
+
+
+def test_an_unknown_type_of_problem_is_not_found(closed: Service) -> None:
+    assert ask(closed.port, head("GET /problems/no-such"), to="GET").slug == "not-found"
 
 
 @pytest.mark.parametrize("slug", sorted(WAYS.keys() - {"not-ready", "over-quota"}))
