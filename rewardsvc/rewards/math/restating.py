@@ -1,0 +1,68 @@
+"""Answers that only repeat the question: a formula of the prompt, or a task left unevaluated.
+
+`\\int_0^1 x^2 dx` has the value that was asked for, and so has every formula that a question asks to evaluate. Whether
+such an answer counts is a policy; here it is recognised.
+"""
+
+from __future__ import annotations
+
+import re
+
+from rewardsvc.rewards.math.tokens import MAX_TEXT, Unreadable, repair, tokenize
+from rewardsvc.rewards.math.values import Formula, Node, Relation, Tuple, Value
+
+_TASKS = frozenset(["int", "sum", "prod", "lim", "derivative", "gcd", "lcm", "det"])
+_PIECE = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL)
+_TRIVIAL = re.compile(r"[-+]?[\d.,]*|[a-zA-Z]|\\[a-zA-Z]+")
+_MAX_PROMPT = 100_000
+
+
+def tasks(value: Value) -> frozenset[str]:
+    """The operations that a value leaves to be carried out, such as `int` or `gcd`."""
+    found: set[str] = set()
+    waiting: list[object] = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Node):
+            if part.op == "call" and part.value in _TASKS:
+                found.add(str(part.value))
+            waiting.extend(part.args)
+        elif isinstance(part, Formula):
+            waiting.append(part.expr)
+        elif isinstance(part, Relation):
+            waiting.extend(part.sides)
+        elif isinstance(part, Tuple):
+            waiting.extend(part.items)
+    return frozenset(found)
+
+
+def restates(answer_text: str, prompt: str) -> bool:
+    """Is the answer a formula of the question, apart from spacing? Numbers and single names never are."""
+    answer = _compact(answer_text)
+    if not answer or _TRIVIAL.fullmatch(answer):
+        return False
+    return any(answer == _compact(formula) for formula in formulas(prompt))
+
+
+def formulas(prompt: str) -> list[str]:
+    """The formulas in a prompt: what stands between math delimiters, and the right-hand sides of equations there."""
+    found: list[str] = []
+    for piece in _PIECE.finditer(prompt[:_MAX_PROMPT]):
+        formula = next(group for group in piece.groups() if group is not None)
+        found.append(formula)
+        if "=" in formula:
+            found.extend(formula.split("="))
+    return found
+
+
+def _compact(text: str) -> str:
+    """The tokens of a formula without spaces, delimiters and final punctuation."""
+    if len(text) > MAX_TEXT:
+        return ""
+    try:
+        tokens = tokenize(repair(text.strip()))
+    except Unreadable:
+        return ""
+    return "".join(
+        token.text for token in tokens if token.text not in ("$", "(", ")", "[", "]", "{", "}", "boxed")
+    ).rstrip(".,;:?")
