@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4
 _SHORTEST_ANSWER = 8
+_ROOMY = 100
 _NUMBERS = ("reward", "run_ms")
 
 
@@ -91,11 +92,13 @@ class Row(NamedTuple):
 
 
 def _table(rows: list[Row], room: int) -> Table:
-    """As wide as it must be; where `room` characters are too few for that, the answers are cut."""
+    """As wide as it must be; where `room` characters are too few for that, times are left out and answers cut."""
     from rich.table import Table
     from rich.text import Text
 
     widths = {name: max(map(len, [name, *cells])) for name, *cells in zip(Row._fields, *rows, strict=True)}
+    if room < _ROOMY:
+        del widths["run_ms"]
     others = sum(width + 1 for name, width in widths.items() if name != "answer")
     widths["answer"] = min(widths["answer"], max(_SHORTEST_ANSWER, room - others - 1))
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
@@ -103,5 +106,5 @@ def _table(rows: list[Row], room: int) -> Table:
         heading = name.replace("_", " ").capitalize()
         table.add_column(heading, no_wrap=True, justify="right" if name in _NUMBERS else "left", width=width)
     for row in rows:
-        table.add_row(*map(Text, row), style=row.style)
+        table.add_row(*map(Text, row[: len(widths)]), style=row.style)
     return table

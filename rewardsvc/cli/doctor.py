@@ -13,6 +13,7 @@ import platform
 import resource
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -20,11 +21,12 @@ from typing import NamedTuple
 
 import typer
 
-from rewardsvc.cli.terminal import FAILED
+from rewardsvc.cli.terminal import FAILED, console
 
 _PR_GET_CHILD_SUBREAPER = 37
 _ENOUGH_FILES = 4096
 _ENOUGH_MB = 512
+_INDENT, _SHORTEST_LINE = 32, 30
 
 
 class Missing(Exception):
@@ -52,8 +54,15 @@ def _shown(probe: Probe) -> bool:
     except Missing as missing:
         purpose = f"needed for {probe.needed_for}; " if probe.needed_for else ""
         found, mark, colour = f"{purpose}{missing}", "missing", "yellow" if probe.needed_for else "red"
-    typer.echo(f"{typer.style(f'{mark:8}', fg=colour)} {probe.what:22} {found}")
+    typer.echo(f"{typer.style(f'{mark:8}', fg=colour)} {probe.what:22} {_wrapped(found)}")
     return mark == "ok"
+
+
+def _wrapped(found: str) -> str:
+    """On as many lines as the terminal needs, below each other; commands and addresses stay whole."""
+    room = max(console().width - _INDENT, _SHORTEST_LINE)
+    lines = textwrap.wrap(found, room, break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * _INDENT}".join(lines)
 
 
 def _python() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -11,6 +11,12 @@ import typer
 from rewardsvc.cli.terminal import console, load_settings, stopping_on_faults, without_log
 from rewardsvc.contract import ResourceInfo, RewardInfo
 from rewardsvc.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_ROOMY = 120
+_HEADINGS = ("Reward", "Version", "Judges", "Runs as", "From", "State", "What it gives")
 
 
 def rewards(
@@ -36,19 +42,31 @@ async def _tested(settings: Settings) -> list[RewardInfo]:
 
 
 def _show(catalogue: list[RewardInfo]) -> None:
+    """One line for each where there is room, else what it gives stands on lines of its own."""
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("Reward", "Version", "Judges", "Runs as", "From", "State", "What it gives"):
-        table.add_column(heading, overflow="fold")
+    terminal = console()
+    table = Table(*_HEADINGS, box=None, pad_edge=False, header_style="bold")
     for info in catalogue:
-        state = Text("available", "green") if info.available else Text("unavailable", "red")
-        about = info.summary if info.available else info.unavailable_because or ""
-        judges = "" if not info.version else "groups" if info.per_group else "rollouts"
-        row = (info.name, info.version, judges, _where(info.resources), info.wheel)
-        table.add_row(*map(Text, row), state, Text(about))
-    console().print(table)
+        cells, about = _cells(info), Text(info.summary if info.available else info.unavailable_because or "")
+        table.add_row(*cells, about)
+        if terminal.width < _ROOMY:
+            terminal.print(Text("  ").join(cell for cell in cells if cell))
+            terminal.print(Padding(about, (0, 0, 0, 4)))
+    if terminal.width >= _ROOMY:
+        terminal.print(table)
+
+
+def _cells(info: RewardInfo) -> list[Text]:
+    """What is short about a reward, in the order of the headings."""
+    from rich.text import Text
+
+    state = Text("available", "green") if info.available else Text("unavailable", "red")
+    judges = "" if not info.version else "groups" if info.per_group else "rollouts"
+    short = (info.version, judges, _where(info.resources), info.wheel)
+    return [Text(info.name, "bold"), *map(Text, short), state]
 
 
 def _where(resources: ResourceInfo) -> str:

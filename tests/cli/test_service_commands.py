@@ -170,6 +170,35 @@ def test_rewards_lists_what_works_and_what_does_not(rewardsvc: Any, plugin: Any)
     assert table.stderr == document.stderr == ""
 
 
+def test_rewards_are_readable_on_a_narrow_terminal(rewardsvc: Any, plugin: Any) -> None:
+    lines = rewardsvc.on_terminal(80, "rewards", reward_files=f"{plugin('rank')},none.py")
+    assert max(map(len, lines)) <= 80
+    assert "exact  1  rollouts  cpu, 1 s  rewardsvc 0.1.0  available" in lines
+    assert "none  none.py  unavailable" in lines
+    assert "1.0 when the final answer equals the reference as text or as a plain number, else 0.0." in told(lines)
+    assert len(lines) < 20
+
+
+def told(lines: list[str]) -> str:
+    """All words, wherever the lines break."""
+    return " ".join(" ".join(lines).split())
+
+
+def test_doctor_is_readable_on_a_narrow_terminal(rewardsvc: Any) -> None:
+    names = [f"other_{letter * 12}" for letter in "abcde"]
+    lines = rewardsvc.on_terminal(80, "doctor", **dict.fromkeys(names, "x"))
+    assert max(map(len, lines)) <= 80
+    assert all(f"REWARDSVC_{name.upper()}" in told(lines) for name in names)
+    assert sum(line.startswith(" " * 32) for line in lines) >= 2
+
+
+def test_the_demo_is_readable_on_a_narrow_terminal(rewardsvc: Any) -> None:
+    lines = rewardsvc.on_terminal(80, "demo")
+    assert max(map(len, lines)) <= 80
+    assert "x^2+2x+1, x^2+1" in told(lines)  # the longest answer of the examples that a person must see whole
+    assert "Run ms" not in told(lines)
+
+
 def test_doctor_finds_this_machine_fit(rewardsvc: Any) -> None:
     done = rewardsvc("doctor", shared_data="3")
     assert done.returncode == 0, done.stdout
