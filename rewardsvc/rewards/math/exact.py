@@ -52,7 +52,8 @@ def exact(node: Node, budget: Budget, names: dict[str, Exact] | None = None) -> 
 
 def _exact(node: Node, budget: Budget, names: dict[str, Exact] | None) -> Exact | None:
     if node.op == "num":
-        return node.value
+        value: Exact = node.value
+        return value
     budget.pay(1)
     if node.op == "sym":
         return names.get(str(node.value)) if names else None
@@ -235,11 +236,11 @@ def _all_whole(parts: list[Exact]) -> bool:
 
 
 def _least(parts: list[Exact], budget: Budget) -> Exact | None:
-    return min(parts)
+    return min(parts, key=Fraction)
 
 
 def _greatest(parts: list[Exact], budget: Budget) -> Exact | None:
-    return max(parts)
+    return max(parts, key=Fraction)
 
 
 _FUNCTIONS = {

@@ -27,8 +27,8 @@ _OPENING = {"(": ")", "[": "]", "\\{": "\\}", "lfloor": "rfloor", "lceil": "rcei
 _CLOSING = frozenset(_OPENING.values())
 _FUNCTIONS = frozenset(
     listed(
-        "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch arsinh arcosh artanh "
-        "arcsinh arccosh arctanh ln log lg exp"
+        "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh coth sech csch arsinh "
+        "arcosh artanh arcsinh arccosh arctanh ln log lg exp"
     )
 )
 _LISTED = frozenset(listed("gcd lcm min max det Re Im arg sgn"))
@@ -43,7 +43,8 @@ _PLAIN_WORDS = {
 _CONSTANTS = {"pi": values.PI, "infty": values.INFINITY}
 _DECORATIONS = frozenset(
     listed(
-        "bar hat vec tilde overline widehat overrightarrow dot ddot widetilde underline overset mathring check acute breve"
+        "bar hat vec tilde overline widehat overrightarrow dot ddot widetilde underline overset "
+        "mathring check acute breve"
     )
 )
 _ENDS_TERM = frozenset(["+", "-", "pm", "mp"])
@@ -53,8 +54,8 @@ _CALLED = frozenset("fghFGHuvPQW")
 _NO_ATOM = frozenset(
     listed(
         "le ge ne approx in to implies iff cup cap setminus wedge vee equiv sim quad forall exists Rightarrow "
-        "rightarrow Leftrightarrow propto subset subseteq notin ni therefore because perp parallel begin end & bigcup bigcap "
-        "hline cline ldots text pmod bmod pounds euro yen cent \\ $"
+        "rightarrow Leftrightarrow propto subset subseteq notin ni therefore because perp parallel begin end & bigcup "
+        "bigcap hline cline ldots text pmod bmod pounds euro yen cent \\ $"
     )
 )
 
@@ -446,7 +447,7 @@ class Formulas:
         return _applied(name, base, power, self._operand())
 
     def _operand(self) -> Node:
-        """What a function is applied to: a bracket, or the factors that follow up to an operator or another function."""
+        """What a function is applied to: a bracket, or the factors up to an operator or another function."""
         kind = self._peek()
         if kind in ("(", "[", "{", "\\{", "|"):
             node = self._absolute(kind) if kind == "|" else self._group()
@@ -688,7 +689,8 @@ _SPECIAL = {
 }
 _GREEK = frozenset(
     listed(
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau "
+        "upsilon phi chi psi omega"
     )
 )
 _WORDS = frozenset(

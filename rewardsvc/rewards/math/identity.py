@@ -60,7 +60,7 @@ def _undefined(node: Node, budget: Budget) -> bool:
     except Undefined:
         return True
     except Exhausted:
-        return False
+        pass
     return False
 
 
@@ -115,7 +115,7 @@ def _has_i(node: Node) -> bool:
 
 
 def _discrete(node: Node) -> bool:
-    """Does the formula make sense for whole numbers only: factorials, floors, signs that alternate, sums up to a name?"""
+    """Is the formula about whole numbers only: factorials, floors, alternating signs, sums up to a name?"""
     if node.op == "call" and node.value in ("!", "!!", "binom", "floor", "ceil", "gcd", "lcm", "sum", "prod"):
         return True
     if node.op == "pow" and node.args[1].op != "num" and _negative(node.args[0]):
@@ -125,7 +125,7 @@ def _discrete(node: Node) -> bool:
 
 def _negative(node: Node) -> bool:
     if node.op == "num":
-        return node.value < 0
+        return bool(node.value < 0)
     return node.op == "mul" and bool(node.args) and _negative(node.args[0]) and not names_of(node)
 
 
@@ -206,7 +206,7 @@ def _height(node: Node) -> int:
     if node.op == "num":
         return _number_height(node.value)
     if node.op == "pow" and node.args[1].op == "num":
-        power = min(abs(node.args[1].value), 10_000)
+        power: Exact = min(abs(node.args[1].value), 10_000)
         return math.ceil((_height(node.args[0]) + 1) * max(power, 1))
     return sum(map(_height, node.args))
 

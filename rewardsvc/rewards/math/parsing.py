@@ -50,7 +50,8 @@ _FRACTION = re.compile(
 _BOX = re.compile(r"^\\(?:boxed|fbox)\s*+\{(.*)\}$", re.DOTALL)
 _FONT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mbox|textit|boldsymbol|bf|rm)\s*+\{([^{}]*+)\}")
 _CHOICE = re.compile(
-    r"^(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is)?[\s:]*+)?[\s$(*\[{]*+([A-Ja-j])\s*+(?:[$)*\]}]*+\s*+$|[).:\]]++[\s$*]*+(.*+)$)",
+    r"^(?:(?:the )?(?:correct )?(?:answer|option|choice)(?: is)?[\s:]*+)?"
+    r"[\s$(*\[{]*+([A-Ja-j])\s*+(?:[$)*\]}]*+\s*+$|[).:\]]++[\s$*]*+(.*+)$)",
     re.DOTALL | re.IGNORECASE,
 )
 _WRAPPERS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"), ("**", "**"), ("`", "`"), ("__", "__"))
@@ -177,7 +178,7 @@ def _balanced(text: str) -> bool:
 
 
 def _choice(text: str, policy: Params, hint: Value | None) -> Choice | None:
-    """A letter of a multiple-choice question. Without a gold that is one, only a bracketed or bare capital letter is."""
+    """A letter of a multiple-choice question: unless the gold is one, only a bare or bracketed capital letter."""
     if len(text) > 2_000:
         return None
     expected = isinstance(hint, Choice) or policy.answer_type == "choice"
@@ -746,7 +747,7 @@ class _Reader(Formulas):
         return number(-value if sign else value)
 
     def _precision(self, start: int, end: int) -> tuple[int | None, int | None]:
-        """Digits after the point and significant digits of a formula that is one decimal, also in scientific notation."""
+        """Digits after the point and significant digits of a single decimal, also in scientific notation."""
         if self.kinds[start] in ("-", "+"):
             start += 1
         if start >= end or self.kinds[start] != "number":

@@ -47,9 +47,7 @@ class Params(Model):
     ] = "either"
     units: Annotated[
         Literal["ignore", "match", "convert"],
-        Meta(
-            description="When both sides have units: `ignore` them, they must `match`, or `convert` 3 hours to 180 minutes."
-        ),
+        Meta(description="Units on both sides: `ignore` them, they must `match`, or `convert` 3 hours to 180 minutes."),
     ] = "convert"
     missing_unit: Annotated[bool, Meta(description="A unit on one side only is no difference.")] = True
     case: Annotated[Literal["fold", "keep"], Meta(description="Letter case of words; symbols always keep theirs.")] = (

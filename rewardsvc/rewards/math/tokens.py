@@ -53,7 +53,7 @@ _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z]{2,}|[{}])")
 
 
 def repair(text: str) -> str:
-    r"""`text` with LaTeX commands restored whose backslash and first letter a JSON decoder took for a control character.
+    r"""`text` with the LaTeX commands restored whose first letters a JSON decoder took for a control character.
 
     Total and linear. Only control characters followed by the rest of a known command change: a line break before
     `eq` becomes `\neq`, a line break before `so` stays.
@@ -80,7 +80,8 @@ _UNICODE = {
     "⅗": "\\frac{3}{5}", "⅘": "\\frac{4}{5}", "⅙": "\\frac{1}{6}", "⅚": "\\frac{5}{6}", "∑": "\\sum ",
     "∏": "\\prod ", "∫": "\\int ", "∂": "\\partial ", "→": "\\to ", "⇒": "\\implies ", "⇔": "\\iff ",
     "∧": "\\wedge ", "∨": "\\vee ", "…": "\\ldots ", "⋯": "\\ldots ", "％": "\\%", "（": "(", "）": ")", "【": "[",
-    "】": "]", "｛": "\\{", "｝": "\\}", "，": ",", "、": ",", "；": ";", "：": ":", "。": ".", "．": ".", "＝": "=", "＋": "+",
+    "】": "]", "｛": "\\{", "｝": "\\}", "，": ",", "、": ",", "；": ";", "：": ":", "。": ".", "．": ".",
+    "＝": "=", "＋": "+",
     "＜": "<", "＞": ">", "／": "/", "｜": "|", "＊": "*", "！": "!", "或": " or ", "和": " and ", "\u3000": " ",
     "\u00a0": " ", "\u2009": " ", "\u200a": " ", "\u202f": " ", "\u2002": " ", "\u2003": " ", "\u200b": "",
     "\u200c": "", "\u200d": "", "\ufeff": "", "\u2060": "", "\u2061": "", "\u2062": " ", "\u200e": "", "\u200f": "",
@@ -91,7 +92,8 @@ _GREEK = dict(
     zip(
         "αβγδεζηθικλμνξρστυφχψωΓΔΘΛΞΠΣΦΨΩϕ",
         listed(
-            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
+            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon "
+            "phi chi psi omega "
             "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega phi"
         ),
         strict=True,
@@ -121,13 +123,15 @@ def plain_signs(text: str) -> str:
 
 _GROUPED = r"\d{1,3}(?:(?:,|\{,\}|\\?,[ ]?\\!|\\,|\\;|\\:|~)[ ]?\d{3})++(?!\d)(?!\{,\})"
 _TOKEN = re.compile(
-    r"(?P<space>\s++|\\[,;:!> ~]|~|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|thinspace"
-    r"|(?:left|right)(?:\s*+\.(?!\d))?(?![a-z])|[bB]ig{1,2}[lrm]?|middle|hfill|newline|noindent|hline|bullet(?=\s*+[a-zA-Z]\s*+=)"
-    r"|medskip|smallskip|bigskip|allowbreak|nobreak|mathrm(?=~)|rm(?![a-z])|bf(?![a-z])|it(?![a-z]))(?![a-zA-Z])|\\[hv]space\*?\{[^{}]*+\})"
+    r"(?P<space>\s++|\\[,;:!> ~]|~|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut"
+    r"|thinspace|(?:left|right)(?:\s*+\.(?!\d))?(?![a-z])|[bB]ig{1,2}[lrm]?|middle|hfill|newline|noindent|hline"
+    r"|bullet(?=\s*+[a-zA-Z]\s*+=)"
+    r"|medskip|smallskip|bigskip|allowbreak|nobreak|mathrm(?=~)|rm(?![a-z])|bf(?![a-z])|it(?![a-z]))(?![a-zA-Z])"
+    r"|\\[hv]space\*?\{[^{}]*+\})"
     r"|(?P<grouped>" + _GROUPED + r"(?:\.\d++)?)"
     r"|(?P<number>(?:\d++(?:\.\d++)?+|\.\d++)[eE][-+]?\d++(?![\d.a-zA-Z^_])|\d++(?:\.\d++|\.(?![.\d]))?|\.\d++)"
-    r"|\\(?:text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|mathrm|mathit|mathsf|mathbf|boldsymbol|bm|operatorname\*?"
-    r"|rm|bf|emph|mathtt|mathcal|mathscr|mathfrak|mathbb|unit|pmb)\s*+\{(?P<text>[^{}]*+)\}"
+    r"|\\(?:text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|mathrm|mathit|mathsf|mathbf|boldsymbol|bm"
+    r"|operatorname\*?|rm|bf|emph|mathtt|mathcal|mathscr|mathfrak|mathbb|unit|pmb)\s*+\{(?P<text>[^{}]*+)\}"
     r"|\\mathbb\s++(?P<blackboard>[A-Z])"
     r"|\\(?P<command>[a-zA-Z]++|[%$#&{}|\\])"
     r"|(?P<word>[a-zA-Z]{2,})"
@@ -209,7 +213,7 @@ def _named(name: str, spaced: bool) -> Token:
 
 
 def _words(piece: str, content: str, spaced: bool) -> Token:
-    r"""What stands in a text or font command: a letter in a font is a letter, `\mathbb{R}` is a set, the rest is words."""
+    r"""What a text or font command holds: a letter in a font is a letter, `\mathbb{R}` is a set, the rest is words."""
     bare = content.replace("~", " ").strip()
     if piece.startswith("\\mathbb"):
         return Token("command", "set " + bare, spaced)

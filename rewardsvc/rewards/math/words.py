@@ -42,7 +42,8 @@ _SAME = {
     "incorrect": "false",
 }
 _ANNOUNCED = re.compile(
-    r"^(?:so |thus |therefore |hence )?(?:the )?(?:final )?(?:answers?|solutions?)(?: to [a-z ]{1,40})?(?: is| are|:| set is)+",
+    r"^(?:so |thus |therefore |hence )?(?:the )?(?:final )?(?:answers?|solutions?)(?: to [a-z ]{1,40})?"
+    r"(?: is| are|:| set is)+",
     re.IGNORECASE,
 )
 
