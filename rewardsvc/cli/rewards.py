@@ -44,11 +44,13 @@ async def _tested(settings: Settings) -> list[RewardInfo]:
 def _show(catalogue: list[RewardInfo]) -> None:
     """One line for each where there is room, else what it gives stands on lines of its own."""
     from rich.padding import Padding
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     terminal = console()
-    table = Table(*_HEADINGS, box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        *(Column(heading, overflow="fold") for heading in _HEADINGS), box=None, pad_edge=False, header_style="bold"
+    )
     for info in catalogue:
         cells, about = _cells(info), Text(info.summary if info.available else info.unavailable_because or "")
         table.add_row(*cells, about)

@@ -127,6 +127,15 @@ def test_the_version_is_told(rewardsvc: Any) -> None:
     assert (done.returncode, done.stdout) == (0, f"rewardsvc {__version__}\n")
 
 
+def test_the_log_is_json_from_the_first_line_where_nobody_watches(rewardsvc: Any) -> None:
+    process = rewardsvc.start("serve", "--port", "0", "--workers", "1")
+    assert process.stderr is not None
+    first = json.loads(process.stderr.readline())
+    process.kill()
+    process.communicate()
+    assert first["event"] == "ready"
+
+
 def test_a_port_in_use_is_told(rewardsvc: Any, serving: Any) -> None:
     url, _ = serving("--workers", "1")
     done = rewardsvc("serve", "--port", url.rpartition(":")[2])
