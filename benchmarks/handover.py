@@ -28,10 +28,11 @@ import pebble
 import uvloop
 from msgspec import Raw
 
+from rewardsvc.clock import now_ns
 from rewardsvc.contract import Rollout, ScoreRequest, Task, Verdict
 from rewardsvc.errors import Problem
-from rewardsvc.executors.wire import encode_stable, now_ns
 from rewardsvc.executors.work import Batch
+from rewardsvc.packing import encode_stable
 from rewardsvc.reward import Case, PerRollout
 from rewardsvc.scheduler import Limits, Scheduler
 

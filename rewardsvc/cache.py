@@ -14,16 +14,15 @@ from typing import Any
 import msgspec
 
 from rewardsvc.contract import Timing, Verdict
+from rewardsvc.packing import encode, encode_stable
 
 _OVERHEAD = 320  # bytes of one entry beyond its value: the key, two object headers, the place in the table
-_encode = msgspec.msgpack.Encoder().encode
-_encode_stable = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode = msgspec.msgpack.Decoder(list[Verdict]).decode
 
 
 def context_hash(*parts: Any) -> bytes:
     """32 bytes that stand for what all rollouts of a group share."""
-    return sha256(_encode_stable(parts)).digest()
+    return sha256(encode_stable(parts)).digest()
 
 
 def key(context: bytes, payload: bytes) -> bytes:
@@ -65,7 +64,7 @@ class Cache:
                 return
         if name in self._entries:
             return
-        value = _encode(verdicts)
+        value = encode(verdicts)
         if len(value) + _OVERHEAD > self._limit:
             return
         self._entries[name] = value

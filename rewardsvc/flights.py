@@ -17,8 +17,8 @@ from rewardsvc import observe
 from rewardsvc.cache import Cache, key
 from rewardsvc.contract import MAX_TEXT_BYTES, RewardInfo, Rollout, Verdict, text_of
 from rewardsvc.errors import Problem
-from rewardsvc.executors.wire import encode, encode_stable
 from rewardsvc.executors.work import Batch, Row
+from rewardsvc.packing import encode, encode_stable
 
 _SURELY_SHORT = MAX_TEXT_BYTES // 4  # characters that cannot make more than MAX_TEXT_BYTES in UTF-8
 _copy = msgspec.structs.replace

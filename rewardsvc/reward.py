@@ -20,10 +20,13 @@ How rewards are found is in `registry`; where they run, in `executors`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from rewardsvc.clock import now_ns
 from rewardsvc.contract import Message, Model, Rollout, Status, Task, Verdict
 from rewardsvc.errors import BadItem, BadReference, NotScored
 
@@ -43,7 +46,21 @@ __all__ = [
     "Rollout",
     "Task",
     "Verdict",
+    "seconds_left",
 ]
+
+deadline_ns: ContextVar[int | None] = ContextVar("deadline_ns", default=None)
+"""The deadline of the group that is being judged, on the monotonic clock; set by whoever runs a reward."""
+
+
+def seconds_left() -> float:
+    """Seconds until the reply to the group that is being judged must be out; infinity where there is no deadline.
+
+    For rewards that hand work on, to a program or to a server, which should stop by then too. The number of a verdict
+    must not depend on it.
+    """
+    deadline = deadline_ns.get()
+    return math.inf if deadline is None else (deadline - now_ns()) / 1e9
 
 
 class InvalidTask(Exception):

@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from rewardsvc import observe, selftest
 from rewardsvc.cache import Cache, context_hash
+from rewardsvc.clock import now_ns
 from rewardsvc.contract import (
     CaseInfo,
     GroupSummary,
@@ -35,9 +36,10 @@ from rewardsvc.errors import Draining, NotFound, Overloaded, Problem, RewardUnav
 from rewardsvc.executors.cpu import CpuPool
 from rewardsvc.executors.io import IoPool
 from rewardsvc.executors.link import Parent
-from rewardsvc.executors.wire import Bootstrap, encode_stable, now_ns
+from rewardsvc.executors.wire import Bootstrap
 from rewardsvc.executors.work import Batch
 from rewardsvc.flights import Gate, Group, is_too_long
+from rewardsvc.packing import encode_stable
 
 _SELF_TEST_SECONDS = 60.0
 _SELF_TEST_TRIES = 3

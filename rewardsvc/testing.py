@@ -25,9 +25,9 @@ from typing import Any
 import msgspec
 
 from rewardsvc import registry, selftest
+from rewardsvc.clock import now_ns
 from rewardsvc.contract import CaseInfo, Message, Model, RewardInfo, Rollout, ScoreRequest, Status, Task, Text, Verdict
 from rewardsvc.errors import Problem, RewardFault
-from rewardsvc.executors.wire import now_ns
 from rewardsvc.reward import CaseKind, Reward
 from rewardsvc.scheduler import Limits, Scheduler
 from rewardsvc.settings import worker_environment

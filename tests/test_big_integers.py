@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardsvc.executors.wire import big_integer, encode_stable
+from rewardsvc.packing import big_integer, encode_stable
 from tests.conftest import Service
 
 BIG = 10**40 + 1

@@ -12,10 +12,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from rewardsvc.clock import now_ns
 from rewardsvc.errors import Crashed, NotScored, ResourceLimit, Timeout, WrongShape
 from rewardsvc.executors.link import GARBAGE, RECYCLED, Link, Parent
 from rewardsvc.executors.vitals import Stopwatch, death, grown_mb
-from rewardsvc.executors.wire import Cell, Exit, FromWorker, Order, Ready, Rejected, Results, now_ns
+from rewardsvc.executors.wire import Cell, Exit, FromWorker, Order, Ready, Rejected, Results
 from rewardsvc.executors.work import Batch, Shard
 
 SHARD_SECONDS = 0.004

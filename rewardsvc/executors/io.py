@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from rewardsvc.clock import now_ns
 from rewardsvc.errors import NotScored, ResourceLimit, Timeout
 from rewardsvc.executors.cpu import order_of, refusal
 from rewardsvc.executors.link import GARBAGE, RECYCLED, Link, Parent
@@ -22,7 +23,6 @@ from rewardsvc.executors.wire import (
     Rejected,
     is_mark_of,
     is_preparing,
-    now_ns,
 )
 from rewardsvc.executors.work import Batch, Row, Shard
 

@@ -49,7 +49,7 @@ _LEAST_BACKOFF, _MOST_BACKOFF = 0.05, 5.0
 class Link:
     """One worker as the front sees it. `on_message` gets its frames, `on_gone` its end (None: no report came).
 
-    `on_gone` is called once, unless `kill` was called before; `on_end` when all of it has ended.
+    `on_gone` is called once, unless `kill` was called before.
     """
 
     def __init__(self, kind: str) -> None:
@@ -60,7 +60,6 @@ class Link:
         self.killed_because: str | None = None
         self.on_message: Callable[[FromWorker], None] = lambda message: None
         self.on_gone: Callable[[Exit | None], None] = lambda report: None
-        self.on_end: Callable[[Link], None] = lambda link: None
         with contextlib.ExitStack() as undo:
             self.sock, self._far_sock = _pair(undo)
             self._lifeline, self._far_lifeline = _pair(undo)
@@ -209,7 +208,6 @@ class Link:
         self._pid_descriptors.clear()
         self.cell.close()
         observe.worker_ended(self.kind, self.killed_because or _cause(report))
-        self.on_end(self)
 
 
 def _cause(report: Exit | None) -> str:
@@ -250,7 +248,6 @@ class Parent:
         self._backoff = _LEAST_BACKOFF
         self._process: subprocess.Popen[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._links: set[Link] = set()
 
     @property
     def pid(self) -> int | None:
@@ -293,8 +290,6 @@ class Parent:
         except OSError:
             observe.worker_ended(kind, "no_descriptors")
             return None
-        self._links.add(link)
-        link.on_end = self._links.discard
         with contextlib.suppress(OSError):  # its death is about to be noticed, and the link's lifeline with it
             link.hand_over(self._control)
         return link
@@ -379,9 +374,3 @@ class Parent:
         self.closed = True
         self.ready = False
         self._end()
-
-    async def workers_gone(self, seconds: float) -> None:
-        """Returns when every worker and all that it left behind has ended, or after so many seconds."""
-        end = asyncio.get_running_loop().time() + seconds
-        while self._links and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(0.002)

@@ -59,13 +59,13 @@ def mind(work: Callable[[], None], lifeline: socket.socket) -> None:
             work()
         os._exit(0)
     with contextlib.suppress(OSError):  # the front is gone: there is nobody left to tell
-        status, peak_kb = _wait(worker, lifeline)
-        lifeline.sendall(frame(Exit(os.waitstatus_to_exitcode(status), peak_kb)))
+        code = os.waitstatus_to_exitcode(_wait(worker, lifeline))
+        lifeline.sendall(frame(Exit(code)))
     _clean_up()
 
 
-def _wait(worker: int, lifeline: socket.socket) -> tuple[int, int]:
-    """(wait status, peak memory in KiB) of the worker, which is killed as soon as the lifeline is hung up."""
+def _wait(worker: int, lifeline: socket.socket) -> int:
+    """The wait status of the worker, which is killed as soon as the lifeline is hung up."""
     descriptor = os.pidfd_open(worker)
     with contextlib.suppress(OSError):
         send_with_descriptors(lifeline, Minding(), [descriptor, os.pidfd_open(os.getpid())])
@@ -74,8 +74,7 @@ def _wait(worker: int, lifeline: socket.socket) -> tuple[int, int]:
     poll.register(lifeline, select.POLLIN)
     if all(ready != descriptor for ready, _ in poll.poll()):
         os.kill(worker, signal.SIGKILL)
-    _, status, usage = os.wait4(worker, 0)
-    return status, usage.ru_maxrss
+    return os.waitpid(worker, 0)[1]
 
 
 def _clean_up() -> None:

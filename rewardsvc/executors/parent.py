@@ -21,8 +21,11 @@ import msgspec
 
 from rewardsvc import registry
 from rewardsvc.contract import RewardInfo
-from rewardsvc.executors import minder, worker
+from rewardsvc.executors import minder
+from rewardsvc.executors.age import Limits
+from rewardsvc.executors.coroutines import run_io
 from rewardsvc.executors.wire import Bootstrap, Catalogue, Cell, Connection, Fork, Loading
+from rewardsvc.executors.worker import run_cpu
 from rewardsvc.reward import Reward
 
 
@@ -60,7 +63,7 @@ class _Nursery:
     def __init__(self, connection: Connection, rewards: Mapping[str, Reward], bootstrap: Bootstrap) -> None:
         self._connection = connection
         self._rewards = rewards
-        self._limits = worker.Limits(bootstrap.recycle_items, bootstrap.recycle_mb, bootstrap.quiet_workers)
+        self._limits = Limits(bootstrap.recycle_items, bootstrap.recycle_mb, bootstrap.quiet_workers)
         minder.adopt_orphans()
         self._known = set(minder.children())
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -113,7 +116,7 @@ class _Nursery:
             self._connection.sock.close()
             sock, lifeline = (socket.socket(fileno=descriptor) for descriptor in descriptors[:2])
             cell = Cell(descriptors[2])
-            run = worker.run_cpu if command.kind == "cpu" else worker.run_io
+            run = run_cpu if command.kind == "cpu" else run_io
             minder.mind(lambda: run(Connection(sock), cell, self._rewards, self._limits), lifeline)
         finally:
             os._exit(0)

@@ -6,9 +6,10 @@ import signal
 from mmap import PAGESIZE
 from pathlib import Path
 
+from rewardsvc.clock import now_ns
 from rewardsvc.errors import Crashed, NotScored, ResourceLimit
 from rewardsvc.executors.link import GARBAGE
-from rewardsvc.executors.wire import Cell, Exit, now_ns
+from rewardsvc.executors.wire import Cell, Exit
 
 _PAGE_MB = PAGESIZE / (1 << 20)
 

@@ -10,7 +10,6 @@ import fcntl
 import mmap
 import os
 import socket
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,10 +56,9 @@ class Minding(Struct, array_like=True, tag="minding"):
 
 
 class Exit(Struct, array_like=True, tag="exit"):
-    """Minder → front: how the worker ended (`os.waitstatus_to_exitcode`) and its peak memory."""
+    """Minder → front: how the worker ended (`os.waitstatus_to_exitcode`)."""
 
     code: int
-    peak_kb: int
 
 
 class Ready(Struct, array_like=True, tag=0):
@@ -119,42 +117,12 @@ ToWorker = Order | Cancel
 FromParent = Loading | Catalogue
 FromMinder = Minding | Exit
 
-encode = msgspec.msgpack.Encoder().encode
-_encode_stable = msgspec.msgpack.Encoder(order="deterministic").encode
 decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 decode_order = msgspec.msgpack.Decoder(Order).decode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 decode_from_parent = msgspec.msgpack.Decoder(FromParent).decode
 decode_from_minder = msgspec.msgpack.Decoder(FromMinder).decode
 _encode_into = msgspec.msgpack.Encoder().encode_into
-
-
-_BIG_INTEGER = 1  # msgpack extension type
-
-
-def encode_stable(value: Any) -> bytes:
-    """Equal values give equal bytes. Integers beyond 64 bits, which msgpack lacks, travel as an extension."""
-    try:
-        return _encode_stable(value)
-    except OverflowError:
-        return _encode_stable(_with_extensions(msgspec.to_builtins(value)))
-
-
-def _with_extensions(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _with_extensions(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_with_extensions(item) for item in value]
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return msgspec.msgpack.Ext(_BIG_INTEGER, str(value).encode())
-    return value
-
-
-def big_integer(code: int, data: memoryview) -> int:
-    """The `ext_hook` of decoders that read what `encode_stable` wrote."""
-    if code != _BIG_INTEGER:
-        raise ValueError(f"unknown extension type {code}")
-    return int(bytes(data))
 
 
 class FrameTooLong(Exception):
@@ -266,10 +234,11 @@ class Connection:
     def receive_with_descriptors(self, count: int) -> tuple[bytes, list[int]] | None:
         """The next frame body and up to `count` descriptors that came with its first byte; not after `receive`."""
         head, descriptors, _, _ = socket.recv_fds(self.sock, _HEADER, count)
-        while 0 < len(head) < _HEADER:
-            head += self.sock.recv(_HEADER - len(head))
-        if not head:
-            return None
+        while len(head) < _HEADER:
+            more = self.sock.recv(_HEADER - len(head))
+            if not more:
+                return None
+            head += more
         body = memoryview(bytearray(_length(memoryview(head))))
         got = 0
         while got < len(body):
@@ -288,7 +257,7 @@ class Cell:
     Each field is one aligned 8-byte store, so a reader never sees half a value. Word 0 holds the item's index (upper
     16 bits) and its start in microseconds of the monotonic clock (lower 48 bits); 0 means idle. Word 1 holds the
     number of an order that nobody waits for any more, word 2 the worker's memory in pages when it last rested,
-    word 3 whether it has ended of age, word 4 how many orders it has done with, word 5 when its event
+    word 3 whether it has ended of age, word 4 how many orders it has begun with, word 5 when its event
     loop turned last.
     """
 
@@ -315,13 +284,13 @@ class Cell:
         words[0] = index << 48 | now_ns // 1000
         return words[1]
 
-    def rest(self) -> None:
-        """The worker has done with an order, or cannot go on with it."""
+    def take(self, now_ns: int) -> None:
+        """The worker takes the next order, and looks at what its rows share."""
         self._words[4] += 1
-        self._words[0] = 0
+        self.begin(self.PREPARING, now_ns)
 
-    def pause(self) -> None:
-        """No coroutine holds the event loop."""
+    def rest(self) -> None:
+        """No item is being judged: the worker sends, or waits for work; no coroutine holds the event loop."""
         self._words[0] = 0
 
     def beat(self, now_ns: int) -> None:
@@ -335,7 +304,7 @@ class Cell:
 
     @property
     def orders(self) -> int:
-        """How many orders the worker has done with."""
+        """How many orders the worker has begun with."""
         return self._words[4]
 
     def current(self) -> tuple[int, int] | None:
@@ -393,7 +362,3 @@ def is_preparing(mark: int | None) -> bool:
 def send_with_descriptors(sock: socket.socket, message: Any, descriptors: Sequence[int]) -> None:
     """One small frame with descriptors attached to its first byte."""
     socket.send_fds(sock, [frame(message)], list(descriptors))
-
-
-now_ns = time.monotonic_ns
-"""The clock that the front and the workers share."""

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewardsvc import observe
+from rewardsvc.clock import now_ns
 from rewardsvc.errors import (
     Draining,
     Forbidden,
@@ -30,7 +31,6 @@ from rewardsvc.errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
-from rewardsvc.executors.wire import now_ns
 from rewardsvc.http.problem import of_framework, send_problem
 from rewardsvc.http.quota import Quota
 

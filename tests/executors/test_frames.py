@@ -15,14 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from rewardsvc.clock import now_ns
 from rewardsvc.contract import ResourceInfo, RewardInfo, Task, Verdict
 from rewardsvc.errors import Crashed, Problem, Timeout, WrongShape
 from rewardsvc.executors import cpu, wire
 from rewardsvc.executors.cpu import CpuPool
 from rewardsvc.executors.wire import Cell, Connection, FrameReader, FrameTooLong, Ready, Results
 from rewardsvc.executors.work import MAX_ATTEMPTS, Batch, Row, Shard
+from rewardsvc.packing import encode, encode_stable
 
-NOW = wire.now_ns()
+NOW = now_ns()
 
 
 def info(per_group: bool = False, name: str = "exact") -> RewardInfo:
@@ -53,9 +55,9 @@ class Caller:
 
 def batch_of(count: int, per_group: bool = False, name: str = "exact") -> tuple[Batch, Caller]:
     caller = Caller()
-    payload = Raw(wire.encode_stable(("text", None, {})))
+    payload = Raw(encode_stable(("text", None, {})))
     rows: list[Row] = [(index, str(index), payload) for index in range(count)]
-    task, params = Raw(wire.encode_stable(Task())), Raw(wire.encode_stable({}))
+    task, params = Raw(encode_stable(Task())), Raw(encode_stable({}))
     return Batch(caller, info(per_group, name), task, params, rows, (NOW, NOW + 10**10)), caller
 
 
@@ -126,6 +128,15 @@ class TestFrames:
             theirs.shutdown(socket.SHUT_WR)
             assert Connection(ours).receive() is None
 
+    @pytest.mark.timeout(10)
+    @pytest.mark.parametrize("start", [b"", b"\x10", b"\x10\x00\x00", b"\x10\x00\x00\x00ab"])
+    def test_a_stream_that_ends_anywhere_in_a_frame_with_descriptors_is_over(self, start: bytes) -> None:
+        ours, theirs = socket.socketpair()
+        with ours:
+            theirs.sendall(start)
+            theirs.close()
+            assert Connection(ours).receive_with_descriptors(2) is None
+
     def test_descriptors_arrive_and_are_not_inherited(self) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -145,7 +156,7 @@ class TestCell:
         descriptor = Cell.allocate()
         ours, theirs = Cell(os.dup(descriptor)), Cell(descriptor)
         assert ours.current() is None
-        now = wire.now_ns()
+        now = now_ns()
         theirs.begin(4095, now)
         assert ours.current() == (4095, now // 1000 * 1000)
         theirs.rest()
@@ -406,7 +417,7 @@ class TestPool:
             pool.submit(batch)
             link = parent.links[0]
             number = link.sent[-1].number
-            link.cell.begin(0, wire.now_ns())
+            link.cell.begin(0, now_ns())
             (seat,) = pool._seats
             seat._lose(seat.held, 0, Timeout("item_limit"), "item_limit")
             link.on_message(Results(number, good(0, 1), done=True))
@@ -467,7 +478,7 @@ class TestPool:
             pool.submit(batch)
             old = parent.links[0]
             old.alive, old.killed_because = False, "recycled"
-            old.on_gone(wire.Exit(0, 0))
+            old.on_gone(wire.Exit(0))
             parent.links[1].come_to_life()
             assert len(parent.links[1].sent[-1].rows) == 3, "in company: nobody is a suspect"
             assert caller.told == []
@@ -497,7 +508,7 @@ class TestPool:
             pool.submit(batch)
             busy, idle = sorted(parent.links, key=lambda link: not link.sent)
             assert not idle.sent
-            busy.cell.begin(1, wire.now_ns() - 100_000_000)
+            busy.cell.begin(1, now_ns() - 100_000_000)
             pool._look()
             assert [row[0] for row in idle.sent[-1].rows] == [0, 2, 3]
             idle.on_message(Results(idle.sent[-1].number, good(0, 2, 3), done=True))
@@ -514,6 +525,6 @@ def test_a_shard_knows_which_rows_fall_together() -> None:
 
 
 def test_a_frame_that_is_no_message_is_an_error_that_the_link_expects() -> None:
-    for body in (b"", b"\xc1", b"\x91\x01", wire.encode([99, 1])):
+    for body in (b"", b"\xc1", b"\x91\x01", encode([99, 1])):
         with pytest.raises(msgspec.MsgspecError):
             wire.decode_from_worker(body)

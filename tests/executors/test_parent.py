@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from rewardsvc.clock import now_ns
 from rewardsvc.contract import Rollout, ScoreRequest, Task
-from rewardsvc.executors.wire import now_ns
 from rewardsvc.scheduler import Limits, Scheduler
 from tests.executors.conftest import StartWatched
 from tests.executors.watched import Watched, plugin, wait_until
