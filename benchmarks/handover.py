@@ -234,7 +234,7 @@ def pebble_fault(deed: str, by_group: bool) -> tuple[float, int, str]:
 def result_of(future: Any) -> tuple[Any, str]:
     try:
         return future.result(timeout=30), "scored"
-    except Exception as error:  # whatever the library makes of it is the answer here
+    except Exception as error:  # noqa: BLE001 whatever the library makes of it is the answer here
         return None, type(error).__name__
 
 

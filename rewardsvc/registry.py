@@ -84,7 +84,7 @@ def load(found: Found, broken: str | None = None, taken: Mapping[str, Reward] = 
         return Loaded(found, _plain(describe(type(reward), found.wheel)), reward)
     except RewardFault as fault:
         because = str(fault)
-    except (Exception, SystemExit) as error:  # the boundary to somebody else's import-time code
+    except (Exception, SystemExit) as error:  # noqa: BLE001 the boundary to somebody else's import-time code
         because = f"importing it failed: {type(error).__name__}: {str(error)[:300]}"
     return Loaded(found, _unavailable(found, because), None)
 

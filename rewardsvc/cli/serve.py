@@ -63,7 +63,7 @@ def _address(settings: Settings) -> str:
     return f"http://{host}:{settings.port}" if settings.port else f"a free port of {host}"
 
 
-def config(show: Annotated[bool, typer.Option("--show", hidden=True)] = True) -> None:
+def config() -> None:
     """Show the settings in force, secrets masked, each with its environment variable."""
     from rich.markup import escape
     from rich.table import Table

@@ -113,7 +113,7 @@ class Guard:
             return
         except asyncio.CancelledError:  # only the end of the service ends a request
             await self._refuse(reply, Draining("The service has shut down.", retry_after_ms=1000), request_id)
-        except Exception as error:  # the boundary of the service: whatever happened, the client gets a problem
+        except Exception as error:  # noqa: BLE001 the boundary of the service: whatever happened, the client gets a problem
             await self._refuse(reply, error, request_id)
         finally:
             self._waiting -= exchange.held

@@ -145,7 +145,7 @@ def test_a_port_in_use_is_told(rewardsvc: Any, serving: Any) -> None:
 
 def test_config_shows_everything_in_force_and_no_secret(rewardsvc: Any) -> None:
     endpoint = "http://user:hunter2@collector:4318"
-    done = rewardsvc("config", "--show", api_keys="secret-1,secret-2", port="8123", otlp_endpoint=endpoint)
+    done = rewardsvc("config", api_keys="secret-1,secret-2", port="8123", otlp_endpoint=endpoint)
     rows = {line.split()[0]: line for line in done.stdout.splitlines()[1:]}
     assert done.returncode == 0
     assert set(rows) == {f"REWARDSVC_{name.upper()}" for name in Settings.model_fields}

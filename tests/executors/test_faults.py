@@ -123,6 +123,13 @@ def test_a_culprit_in_a_group_of_16_alone_goes_unscored_in_time_and_leaves_nothi
         check(watched.score(reward, HONEST, reference="fine"), {})
 
 
+@pytest.mark.parametrize("deed", ["hang in C", "sleep", "segfault", "exit"])
+def test_a_culprit_costs_its_group_no_more_than_its_limit_and_50_ms(watched: Watched, deed: str) -> None:
+    """In the best of some tries: a busy machine is no fault of the code, and gives one that spins more time."""
+    limit = ITEM_LIMIT if TROUBLE[deed] == TIMEOUT else 0.0
+    assert any(timed_score(watched, "trouble", group({5: deed}))[1] < limit + 0.05 for _ in range(10))
+
+
 def test_several_culprits_of_one_group_are_all_named(watched: Watched) -> None:
     deeds = {0: "segfault", 3: "spin", 4: "exit", 9: "eat memory", 10: "raise", 15: "kill the parent"}
     with watched.keeping_its_belongings():

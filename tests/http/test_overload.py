@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -105,14 +106,32 @@ def check_refusal(headers: dict[str, str], body: bytes) -> None:
 
 
 def test_more_groups_than_it_takes_are_refused_at_once(small: Service) -> None:
-    started = time.monotonic()
     replies = at_once(small.port, [waiting(0.5) for _ in range(80)], "patient")
     assert Counter(status for status, _, _ in replies) == {200: 8, 503: 72}
     for status, headers, body in replies:
         if status == 503:
             check_refusal(headers, body)
     assert ask(small.port, post(waiting(0), reward="patient")).status == 200
-    assert time.monotonic() - started < 20
+
+
+def test_a_refusal_takes_5_ms(small: Service) -> None:
+    """The best of three medians: a busy machine is no fault of the code."""
+    medians = []
+    while len(medians) < 3 and min(medians, default=1.0) > 0.005:
+        busy = [Connection(small.port).send(post(waiting(0.5), reward="patient")) for _ in range(8)]
+        while small.metric("rewardsvc_in_flight_groups") < 8:
+            time.sleep(0.01)
+        medians.append(statistics.median(seconds_to_be_refused(small.port) for _ in range(40)))
+        for connection in busy:
+            assert connection.reply().status == 200
+            connection.close()
+    assert min(medians) <= 0.005
+
+
+def seconds_to_be_refused(port: int) -> float:
+    with Connection(port) as connection:
+        assert connection.send(post(waiting(0), reward="patient")).reply().status == 503
+        return time.monotonic() - connection.opened
 
 
 def test_a_refusal_comes_before_the_body_is_read(small: Service) -> None:
