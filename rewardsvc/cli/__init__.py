@@ -3,6 +3,7 @@
     serve      start the service                     own_service   a service for the length of one command
     score      a file of groups                      groups, journal, progress
     rewards    what can be scored here
+    math       the references of a data set, examined
     author     write a reward, check its promises    templates/
     demo · bench · doctor · openapi                  for those who try it, measure it, install it, document it
 
@@ -21,7 +22,7 @@ try:
 except ImportError:
     sys.exit("The command line and the server are an extra: pip install 'rewardsvc[server]'")
 
-from rewardsvc.cli import author, bench, demo, doctor, openapi, rewards, score, serve
+from rewardsvc.cli import author, bench, demo, doctor, math, openapi, rewards, score, serve
 
 __all__ = ["app"]
 
@@ -60,3 +61,4 @@ for command in (
     bench.bench,
 ):
     app.command()(command)
+app.add_typer(math.app, name="math")

@@ -14,14 +14,14 @@ PLAIN_LINE_SECONDS = 10.0
 
 
 class Meter:
-    """Shows how many of `total` groups are done. Use it in a `with`."""
+    """Shows how many of `total` things are done, and how many `faults` there were. Use it in a `with`."""
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self, total: int, things: str = "groups", faults: str = "rollouts without a number") -> None:
+        self._total, self._things, self._faults = total, things, faults
         self._console = console(stderr=True)
         self._said = time.monotonic()
         self._bar = _bar(self._console) if self._console.is_terminal else None
-        self._task = self._bar.add_task("Groups", total=total, note="") if self._bar else None
+        self._task = self._bar.add_task(things.capitalize(), total=total, note="") if self._bar else None
 
     def __enter__(self) -> Meter:
         if self._bar:
@@ -32,14 +32,14 @@ class Meter:
         if self._bar:
             self._bar.stop()
 
-    def show(self, done: int, unscored: int) -> None:
-        """`done` groups, `unscored` rollouts without a number among them."""
+    def show(self, done: int, faults: int) -> None:
+        """So many things are `done`, and there were so many `faults` among them."""
         if self._bar and self._task is not None:
-            note = f"no number: {unscored:,}" if unscored else ""
+            note = f"{self._faults}: {faults:,}" if faults else ""
             self._bar.update(self._task, completed=done, note=note)
         elif time.monotonic() - self._said > PLAIN_LINE_SECONDS:
             self._said = time.monotonic()
-            self.tell(f"{done:,} of {self._total:,} groups, {unscored:,} rollouts without a number so far")
+            self.tell(f"{done:,} of {self._total:,} {self._things}, {faults:,} {self._faults} so far")
 
     def tell(self, line: str) -> None:
         """A line of its own, above the bar."""

@@ -99,6 +99,12 @@ def find(
     return found
 
 
+def reference(text: str) -> str:
+    """A reference, which some data sets give as a whole solution: its marked answer, or else the text as it is."""
+    found = find(text, styles=("boxed", "tag", "hash", "line"), region="whole")
+    return text if found.text is None else found.text
+
+
 _TURN_END = re.compile(r"<(?:\|(?:im_end|im_start|eot_id|endoftext|end_of_text)\|>|/s>|｜end▁of▁sentence｜>)")
 
 
