@@ -99,7 +99,9 @@ async def measure(name: str, hand_over: Callable[[], Awaitable[int]], groups: in
 
 
 async def ours(workers: int, pause: float) -> None:
-    limits = Limits(workers, 0, 100, recycle_items=1_000_000_000, reward_files=(str(HERE),))
+    limits = Limits(
+        workers, 0, 100, environment=dict(os.environ), recycle_items=1_000_000_000, reward_files=(str(HERE),)
+    )
     async with Scheduler(limits) as scheduler:
         info = scheduler.catalogue["trivial"]
         task, params = Raw(encode_stable(Task(reference="1"))), Raw(encode_stable({}))
@@ -249,7 +251,8 @@ def pebble_fault_apart(deed: str, by_group: bool) -> tuple[float, int, str]:
 
 
 async def all_our_faults() -> dict[str, tuple[float, int, str]]:
-    async with Scheduler(Limits(2, 0, 100, reward_files=(str(TROUBLE),))) as scheduler:
+    limits = Limits(2, 0, 100, environment=dict(os.environ), reward_files=(str(TROUBLE),))
+    async with Scheduler(limits) as scheduler:
         return {deed: await our_fault(scheduler, deed) for deed in ["raise", *DEEDS]}
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from msgspec import Raw
 
@@ -36,6 +35,7 @@ from rewardsvc.errors import Draining, NotFound, Overloaded, Problem, RewardUnav
 from rewardsvc.executors.cpu import CpuPool
 from rewardsvc.executors.io import IoPool
 from rewardsvc.executors.link import Parent
+from rewardsvc.executors.pool import Pool
 from rewardsvc.executors.wire import Bootstrap
 from rewardsvc.executors.work import Batch
 from rewardsvc.flights import Gate, Group, is_too_long
@@ -43,7 +43,6 @@ from rewardsvc.packing import encode_stable
 
 _SELF_TEST_SECONDS = 60.0
 _SELF_TEST_TRIES = 3
-_ACCIDENTS = ("crashed", "timeout", "resource_limit")
 _LAST_START = 0.8  # of the deadline: what starts later mostly ends too late, and is then done for nothing
 
 
@@ -54,12 +53,13 @@ class Limits:
     workers: int
     cache_bytes: int
     max_groups: int
+    _: KW_ONLY
+    environment: dict[str, str]
     recycle_items: int = 20_000
     recycle_mb: int = 512
     quiet_workers: bool = True
     reward_files: tuple[str, ...] = ()
     required_rewards: tuple[str, ...] = ()
-    environment: dict[str, str] | None = None
 
 
 class Scheduler:
@@ -76,7 +76,7 @@ class Scheduler:
         bootstrap = Bootstrap(
             list(limits.reward_files), {}, limits.quiet_workers, limits.recycle_items, limits.recycle_mb
         )
-        self.parent = Parent(bootstrap, dict(os.environ) if limits.environment is None else limits.environment)
+        self.parent = Parent(bootstrap, limits.environment)
         self.cpu = CpuPool(self.parent, limits.workers)
         self.io = IoPool(self.parent)
         self._gate = Gate(Cache(limits.cache_bytes))
@@ -141,27 +141,32 @@ class Scheduler:
     async def fault_of(self, info: RewardInfo) -> str | None:
         """The first case of a reward that does not get the verdict it promises."""
         for case in info.cases:
-            try:
-                verdicts = await self._verdicts_on(info, case)
-            except Problem as problem:
-                return f"{case.kind} case {case.why or case.rollouts[:1]!r}: refused, {problem.detail} {problem.errors}"
-            fault = selftest.fault_of(case, verdicts)
+            fault = selftest.fault_of(case, await self.outcome_of(info, case))
             if fault:
                 return fault
         return None
 
-    async def _verdicts_on(self, info: RewardInfo, case: CaseInfo) -> list[Verdict]:
-        """What a case gets; tried again when an accident, which may be nobody's fault, left it without a number."""
+    async def outcome_of(self, info: RewardInfo, case: CaseInfo) -> list[Verdict] | Problem:
+        """What a case of a reward gets, whether the reward is offered or not; tried again after an accident."""
+        verdicts: list[Verdict] = []
         for _ in range(_SELF_TEST_TRIES):
-            group = self._admit(info, selftest.request_of(case), cached=False)
-            timer = asyncio.get_running_loop().call_later(_SELF_TEST_SECONDS, group.expire)
             try:
-                await group.done
-            finally:
-                timer.cancel()
-                group.leave()
-            if not any(verdict.status in _ACCIDENTS and verdict.status != case.status for verdict in group.finished()):
+                verdicts = await self._judge_uncached(info, selftest.request_of(case))
+            except Problem as problem:
+                return problem
+            if not selftest.is_accident(case, verdicts):
                 break
+        return verdicts
+
+    async def _judge_uncached(self, info: RewardInfo, request: ScoreRequest) -> list[Verdict]:
+        """The verdicts on a group that nobody sent."""
+        group = self._admit(info, request, cached=False)
+        timer = asyncio.get_running_loop().call_later(_SELF_TEST_SECONDS, group.expire)
+        try:
+            await group.done
+        finally:
+            timer.cancel()
+            group.leave()
         return group.finished()
 
     def not_ready_because(self) -> list[str]:
@@ -171,6 +176,8 @@ class Scheduler:
             reasons.append("the parent of the workers is starting")
         elif not self.cpu.ready:
             reasons.append("no worker has started yet")
+        elif self._has_coroutines() and not self.io.ready:
+            reasons.append("the process of the coroutine rewards cannot be started")
         for name, info in self.catalogue.items():
             if info.available and name not in self._tested:
                 reasons.append(f"the self-test of {name} is running")
@@ -181,15 +188,16 @@ class Scheduler:
                 reasons.append(f"the required reward {name} is unavailable: {because}")
         return reasons
 
+    def _has_coroutines(self) -> bool:
+        return any(info.available and info.resources.kind == "io" for info in self.catalogue.values())
+
     def refuse_if_full(self) -> None:
         """Raises `Overloaded` or `Draining` when no further group can be taken, whatever it is."""
         if self.draining:
             raise Draining("The service is shutting down; send the group to another instance.", retry_after_ms=1000)
         if self.under_way >= self.limits.max_groups:
-            raise self._overloaded("As many groups as the service takes are under way.")
-
-    def _overloaded(self, detail: str) -> Overloaded:
-        return Overloaded(detail, retry_after_ms=max(100, int(self.cpu.expected_wait() * 500)))
+            detail = "As many groups as the service takes are under way."
+            raise _overloaded(detail, self.cpu.expected_wait())
 
     async def score(self, name: str, request: ScoreRequest, request_id: str, arrived_ns: int) -> ScoreReply:
         """Verdicts in the order of the rollouts, at the latest `request.deadline_ms` after `arrived_ns`.
@@ -198,6 +206,7 @@ class Scheduler:
         """
         group = self._enter(name, request, arrived_ns)
         timer = self._expire_later(group, request, arrived_ns)
+        del request  # its texts are packed by now
         try:
             await group.done
             verdicts = group.finished()
@@ -213,6 +222,7 @@ class Scheduler:
         """The same verdicts, each as soon as it is there, and then the summary of the group."""
         group = self._enter(name, request, arrived_ns)
         timer = self._expire_later(group, request, arrived_ns)
+        del request
         arrived: asyncio.Queue[Verdict | None] = asyncio.Queue()
         for early in group.finished():
             arrived.put_nowait(early)
@@ -231,13 +241,16 @@ class Scheduler:
     def _enter(self, name: str, request: ScoreRequest, arrived_ns: int) -> Group:
         self.refuse_if_full()
         info = self._info(name)
-        wait = (self.cpu if info.resources.kind == "cpu" else self.io).expected_wait()
+        wait = self._pool(info).expected_wait(info)
         if wait > _LAST_START * request.deadline_ms / 1e3:
-            raise self._overloaded(f"The work that waits already takes about {wait:.1f} s, too long for the deadline.")
+            raise _overloaded(f"The group would wait for about {wait:.1f} s, too long for its deadline.", wait)
         group = self._admit(info, request, arrived_ns)
         self.under_way += 1
         observe.group_started()
         return group
+
+    def _pool(self, info: RewardInfo) -> Pool:
+        return self.cpu if info.resources.kind == "cpu" else self.io
 
     def _exit(self, group: Group) -> None:
         group.leave()
@@ -283,7 +296,7 @@ class Scheduler:
             start = now_ns() if arrived_ns is None else arrived_ns
             times = (start, start + request.deadline_ms * 1_000_000)
             batch = Batch(group.flights, info, Raw(task), Raw(params), rows, times)
-            (self.cpu if info.resources.kind == "cpu" else self.io).submit(batch)
+            self._pool(info).submit(batch)
         else:
             group.close_if_complete()
         return group
@@ -302,6 +315,10 @@ class Scheduler:
         self.parent.close()
         self.cpu.close()
         self.io.close()
+
+
+def _overloaded(detail: str, wait: float) -> Overloaded:
+    return Overloaded(detail, retry_after_ms=max(100, int(wait * 500)))
 
 
 def _ids(rollouts: list[Rollout]) -> list[str]:

@@ -1,6 +1,6 @@
-"""A reward's cases as requests, and whether the verdicts that came back are the ones promised.
+"""A reward's cases as requests, and whether what came back is what was promised.
 
-Used at start-up, by `rewardsvc check`, by `rewardsvc.testing` and by the docs; running the requests is theirs.
+Used at start-up, by `rewardsvc check`, by `rewardsvc.testing` and by the docs; the scheduler runs the requests.
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewardsvc.contract import CaseInfo, Rollout, ScoreRequest, Task, Verdict
+from rewardsvc.errors import Problem
 
 _NEAR = 1e-9
+_ACCIDENTS = ("crashed", "timeout", "resource_limit")
+_SHOWN = 60
 
 
 def request_of(case: CaseInfo) -> ScoreRequest:
@@ -21,14 +24,26 @@ def request_of(case: CaseInfo) -> ScoreRequest:
     )
 
 
-def fault_of(case: CaseInfo, verdicts: Sequence[Verdict]) -> str | None:
-    """What is wrong with the verdicts on a case, in one line that can be acted on; None when they are as promised."""
-    for index, (verdict, reward) in enumerate(zip(verdicts, case.rewards, strict=True)):
+def name_of(case: CaseInfo, index: int = 0) -> str:
+    """How a case is called where its fault is told, which is in the rollout at `index`."""
+    return f"{case.kind} case {case.why or ''.join(case.rollouts[index : index + 1])[:_SHOWN]!r}"
+
+
+def fault_of(case: CaseInfo, outcome: Sequence[Verdict] | Problem) -> str | None:
+    """What is wrong with what a case got, in one line that can be acted on; None when it is as promised."""
+    if isinstance(outcome, Problem):
+        errors = "; ".join(f"{pointer}: {message}" for pointer, message in outcome.errors)
+        return f"{name_of(case)}: refused, {errors or outcome.detail}"
+    for index, (verdict, reward) in enumerate(zip(outcome, case.rewards, strict=True)):
         fault = _fault(case, verdict, reward)
         if fault:
-            what = case.why or case.rollouts[index][:60]
-            return f"{case.kind} case {what!r}: {fault}"
+            return f"{name_of(case, index)}: {fault}"
     return None
+
+
+def is_accident(case: CaseInfo, verdicts: Sequence[Verdict]) -> bool:
+    """Whether something that may be nobody's fault left a rollout without the number that was promised."""
+    return any(verdict.status in _ACCIDENTS and verdict.status != case.status for verdict in verdicts)
 
 
 def _fault(case: CaseInfo, verdict: Verdict, reward: float | None) -> str | None:

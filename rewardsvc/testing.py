@@ -180,30 +180,20 @@ class Bench:
     ) -> list[Verdict]:
         """The verdicts on a group. Raises `Problem` when the request would be refused."""
         rollouts = [Rollout(completion=msgspec.convert(completion, Text)) for completion in completions]
-        return self._score(self.info(reward), ScoreRequest(task=task, rollouts=rollouts, params=dict(params or {})))
+        request = ScoreRequest(task=task, rollouts=rollouts, params=dict(params or {}))
+        return self._runner.run(self._scheduler.score(self.info(reward).name, request, "bench", now_ns())).verdicts
 
     def _check(self, info: RewardInfo, case: CaseInfo) -> Checked:
-        try:
-            verdicts = self._score(info, selftest.request_of(case))
-        except Problem as problem:
-            errors = "; ".join(f"{pointer}: {message}" for pointer, message in problem.errors)
-            return Checked(case, [], f"{selftest_name(case)}: refused, {errors or problem.detail}")
-        return Checked(case, verdicts, selftest.fault_of(case, verdicts) or _undocumented(info, case, verdicts))
-
-    def _score(self, info: RewardInfo, request: ScoreRequest) -> list[Verdict]:
-        return self._runner.run(self._scheduler.score(info.name, request, "bench", now_ns())).verdicts
-
-
-def selftest_name(case: CaseInfo) -> str:
-    """How a case is called where its fault is told."""
-    return f"{case.kind} case {case.why or ''.join(case.rollouts[:1])[:60]!r}"
+        outcome = self._runner.run(self._scheduler.outcome_of(info, case))
+        verdicts = [] if isinstance(outcome, Problem) else outcome
+        return Checked(case, verdicts, selftest.fault_of(case, outcome) or _undocumented(info, case, verdicts))
 
 
 def _undocumented(info: RewardInfo, case: CaseInfo, verdicts: Sequence[Verdict]) -> str | None:
     """A scored verdict with a reason that the reward's own list of reasons does not have."""
     reasons = [verdict.reason for verdict in verdicts if verdict.status == "scored"]
     unknown = [reason for reason in reasons if info.reasons and reason not in info.reasons]
-    return f"{selftest_name(case)}: its reason {unknown[0]!r} is missing from `reasons`" if unknown else None
+    return f"{selftest.name_of(case)}: its reason {unknown[0]!r} is missing from `reasons`" if unknown else None
 
 
 class _EveryReward(Scheduler):

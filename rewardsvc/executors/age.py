@@ -66,14 +66,17 @@ class Age:
         """So many items were judged."""
         self._judged += items
 
-    def is_over(self) -> bool:
-        """Whether the worker must be replaced now, because of its age or of a child process that it still has."""
+    def is_worn(self) -> bool:
+        """Whether the worker has judged or grown enough."""
         self._peak_kb = _peak_kb()
         return (
             self._judged >= self._limits.recycle_items
             or self._peak_kb - self._born_kb >= self._limits.recycle_mb * 1024
-            or _has_children()
         )
+
+    def is_over(self) -> bool:
+        """Whether the worker must be replaced now that it is idle: it is worn, or still has a child process."""
+        return self.is_worn() or _has_children()
 
     def end_copies(self) -> None:
         """A reward that forks and returns twice must not answer twice."""

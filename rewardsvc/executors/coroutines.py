@@ -101,8 +101,10 @@ class _IoHost:
     def _end(self, number: int, _: asyncio.Task[None]) -> None:
         del self._under_way[number]
         self._stubborn.discard(number)
-        if not self._under_way and self._age.is_over():
+        if not self._under_way and (self._cell.is_old or self._age.is_over()):
             self._leave()
+        elif self._age.is_worn():
+            self._cell.grow_old()
 
     def _call_off(self, number: int) -> None:
         """Cancels; what does not let itself be cancelled ends with the process, when that costs nobody else."""

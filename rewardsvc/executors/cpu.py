@@ -9,168 +9,95 @@ that item its number and the worker its life; the other rows of the shard go bac
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
 
 from rewardsvc.clock import now_ns
-from rewardsvc.errors import Crashed, NotScored, ResourceLimit, Timeout, WrongShape
+from rewardsvc.contract import RewardInfo
+from rewardsvc.errors import Crashed, NotScored, ResourceLimit, Timeout
+from rewardsvc.executors.line import Line
 from rewardsvc.executors.link import GARBAGE, RECYCLED, Link, Parent
+from rewardsvc.executors.pool import WATCH_SECONDS, Pool, order_of, refusal
 from rewardsvc.executors.vitals import Stopwatch, death, grown_mb
-from rewardsvc.executors.wire import Cell, Exit, FromWorker, Order, Ready, Rejected, Results
+from rewardsvc.executors.wire import Cell, Exit, FromWorker, Ready, Rejected, Results
 from rewardsvc.executors.work import Batch, Shard
 
 SHARD_SECONDS = 0.004
-WATCH_SECONDS = 0.025
-_FIRST_GUESS = 0.001
 _LOST_SECONDS = 1.0
 _LEAST_PAUSE = 0.001
-_LEAST_BACKOFF, _MOST_BACKOFF = 0.02, 2.0
-_LOOKS_PER_CLEARANCE = 40
 
 
-class CpuPool:
+class CpuPool(Pool):
     """A fixed number of workers and the shards that wait for one."""
 
     kind = "cpu"
 
     def __init__(self, parent: Parent, workers: int) -> None:
-        self._parent = parent
+        super().__init__(parent)
         self._size = workers
-        self._seats: set[_Seat] = set()
-        self._free: list[_Seat] = []
-        self._queue: deque[Batch] = deque()
-        self._costs: dict[str, float] = {}
-        self._waiting: dict[str, int] = {}
-        self._number = 0
-        self._looks = 0
-        self._backoff = _LEAST_BACKOFF
-        self._closed = False
-        self._watch: asyncio.TimerHandle | None = None
+        self._workers: set[_Worker] = set()
+        self._free: list[_Worker] = []
+        self.line = Line()
 
     @property
     def links(self) -> list[Link]:
         """The workers there are."""
-        return [seat.link for seat in self._seats]
+        return [worker.link for worker in self._workers]
 
     @property
     def ready(self) -> bool:
         """Whether any worker has reported for work."""
-        return any(seat.link.pid for seat in self._seats)
+        return any(worker.link.pid for worker in self._workers)
 
-    def expected_wait(self) -> float:
-        """Seconds until work that is submitted now would start."""
-        return sum(units * self.cost(reward) for reward, units in self._waiting.items()) / self._size
-
-    def cost(self, reward: str) -> float:
-        """Seconds that an item of this reward takes, as a moving average."""
-        return self._costs.get(reward, _FIRST_GUESS)
+    def expected_wait(self, info: RewardInfo | None = None) -> float:
+        """Seconds until work that is submitted now would start, whatever its reward."""
+        return sum(units * self.cost(reward) for reward, units in self.line.units.items()) / self._size
 
     def refill(self) -> None:
-        """Starts workers for all empty seats; called again when the parent comes back."""
-        while len(self._seats) < self._size and not self._closed and self._parent.ready:
-            link = self._parent.spawn(self.kind)
-            if link is None:
-                self._refill_later()
-                return
-            self._seats.add(_Seat(self, link))
-
-    def _refill_later(self) -> None:
-        asyncio.get_running_loop().call_later(self._backoff, self.refill)
-        self._backoff = min(2 * self._backoff, _MOST_BACKOFF)
+        """Starts as many workers as are missing."""
+        while len(self._workers) < self._size and (link := self._spawn()) is not None:
+            self._workers.add(_Worker(self, link))
 
     def submit(self, batch: Batch) -> None:
         """Queues the rows of one group."""
-        self._count(batch, batch.units)
-        self._queue.append(batch)
+        self.line.append(batch)
         self._pump()
 
-    def _count(self, batch: Batch, units: int) -> None:
-        reward = batch.info.name
-        self._waiting[reward] = self._waiting.get(reward, 0) + units
-
     def _pump(self) -> None:
-        while self._free and self._queue and not self._closed:
-            batch = self._queue.popleft()
-            units, rows = batch.next_units(max(1, int(SHARD_SECONDS / self.cost(batch.info.name))))
-            self._count(batch, -units)
-            if batch.units:
-                self._queue.append(batch)
+        while self._free and self.line and not self._closed:
+            batch = self.line.head
+            rows = self.line.take(max(1, int(SHARD_SECONDS / self.cost(batch.info.name))))
             if rows is not None:
                 self._number += 1
                 self._free.pop().assign(Shard(self._number, batch, rows, now_ns()))
-        if self._watch is None and not self._closed and (self._queue or len(self._free) < len(self._seats)):
-            self._watch = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look)
+        self._watch_while(len(self.line) > 0 or len(self._free) < len(self._workers))
 
-    def _look(self) -> None:
-        """Lets every busy seat look at what its worker does."""
-        self._watch = None
-        for seat in [seat for seat in self._seats if seat.held]:
-            seat.look()
-        self._looks += 1
-        if self._looks % _LOOKS_PER_CLEARANCE == 0:
-            self._give_up_unwanted()
-        self._pump()
+    def _look_at_workers(self) -> None:
+        for worker in [worker for worker in self._workers if worker.held]:
+            worker.look()
 
     def _give_up_unwanted(self) -> None:
-        """Forgets groups whose callers have gone before their turn came: their texts would be kept in memory."""
-        for batch in [batch for batch in self._queue if not batch.is_wanted(batch.rows)]:
-            self._queue.remove(batch)
-            self._count(batch, -batch.units)
-            batch.give_up()
+        self.line.give_up_unwanted()
 
     def put_back(self, shard: Shard, fault: NotScored | None = None) -> None:
         """What a lost worker left undone runs again, before anything else; with a `fault` it may be to blame."""
-        batch, waiting = shard.batch, shard.batch.units
-        units = batch.put_back(shard.rows, fault)
-        self._count(batch, units)
-        if units and waiting:
-            self._queue.remove(batch)
-        if units:
-            self._queue.appendleft(batch)
+        self.line.change(shard.batch, lambda: shard.batch.put_back(shard.rows, fault))
         self._pump()
 
-    def clear(self, batch: Batch, end: Callable[[], None]) -> None:
-        """Calls `end`, which leaves nothing, or everything, of a batch to be done."""
-        waiting = batch.units
-        end()
-        self._count(batch, batch.units - waiting)
-        if waiting and not batch.units:
-            self._queue.remove(batch)
+    def replace(self, worker: _Worker) -> None:
+        """A worker is gone."""
+        self._workers.discard(worker)
+        if worker in self._free:
+            self._free.remove(worker)
+        self._refill_after(worker.link)
 
-    def learn_cost(self, reward: str, results: Results) -> None:
-        """Folds the run times of finished items into the moving average."""
-        count = len(results.verdicts)
-        if count:
-            seconds = sum([verdict.timing.run_ms for _, verdict in results.verdicts]) / count / 1e3
-            self._costs[reward] = 0.8 * self.cost(reward) + 0.2 * max(seconds, 1e-6)
-
-    def vacate(self, seat: _Seat) -> None:
-        """A worker is gone; another takes its place at once, or later if it never came to life."""
-        self._seats.discard(seat)
-        if seat in self._free:
-            self._free.remove(seat)
-        if seat.link.pid:
-            self.refill()
-        else:
-            self._refill_later()
-
-    def free(self, seat: _Seat) -> None:
+    def free(self, worker: _Worker) -> None:
         """A worker waits for work."""
-        self._backoff = _LEAST_BACKOFF
-        self._free.append(seat)
+        self._has_come_to_life()
+        self._free.append(worker)
         self._pump()
 
-    def close(self) -> None:
-        """Ends all workers; what is undone stays so."""
-        self._closed = True
-        if self._watch is not None:
-            self._watch.cancel()
-        for seat in list(self._seats):
-            seat.kill("closing")
 
-
-class _Seat:
-    """One worker's place in the pool: the worker, the shard it holds and what there is to say about it."""
+class _Worker:
+    """One worker: its link, the shard that it holds, and what there is to say about it."""
 
     def __init__(self, pool: CpuPool, link: Link) -> None:
         self.pool = pool
@@ -211,12 +138,12 @@ class _Seat:
     def _results(self, held: Shard, results: Results) -> None:
         held.heard_ns = now_ns()
         held.batch.settle(results.verdicts)
-        self.pool.learn_cost(held.batch.info.name, results)
+        self.pool.learn_from(held.batch.info.name, results)
         if results.done:
             self._finish(held)
 
     def _rejected(self, held: Shard, rejected: Rejected) -> None:
-        self.pool.clear(held.batch, lambda: held.batch.refuse(refusal(held, rejected)))
+        self.pool.line.change(held.batch, lambda: held.batch.refuse(refusal(held, rejected)))
         self._finish(held)
 
     def _finish(self, held: Shard) -> None:
@@ -249,6 +176,7 @@ class _Seat:
     def _call_off(self, held: Shard) -> None:
         """Nobody waits for this item: the worker may stop after it, and has until the next look to do so."""
         if held.called_off:
+            self._count_as_cost(held)
             self.kill("abandoned")
             self.pool.put_back(held)
         else:
@@ -285,7 +213,7 @@ class _Seat:
         """Kills the worker over the item that is marked."""
         self.kill(because)
         if mark == Cell.PREPARING:
-            self.pool.clear(held.batch, lambda: held.batch.condemn(fault, {}))
+            self.pool.line.change(held.batch, lambda: held.batch.condemn(fault, {}))
         self._blame(held, mark, fault, {})
 
     def _blame(self, held: Shard, mark: int | None, fault: NotScored, evidence: dict[str, object]) -> None:
@@ -295,23 +223,30 @@ class _Seat:
         """
         batch = held.batch
         if mark == Cell.PREPARING:
-            self.pool.clear(batch, lambda: batch.upset(fault, evidence))
+            self.pool.line.change(batch, lambda: batch.upset(fault, evidence))
         elif mark is not None:
+            self._count_as_cost(held)
             batch.fail(held.rows_at(mark), fault, evidence)
         suspects = mark is None and self.link.cell.orders >= self._orders
         self.pool.put_back(held, fault if suspects else None)
 
+    def _count_as_cost(self, held: Shard) -> None:
+        """An item that is never finished has taken its time all the same."""
+        mark, started_ns = self.link.cell.current() or (Cell.PREPARING, 0)
+        if mark != Cell.PREPARING:
+            self.pool.learn_cost(held.batch.info.name, (now_ns() - started_ns) / 1e9)
+
     def kill(self, because: str) -> None:
-        """Ends the worker and frees the seat."""
+        """Ends the worker; another one takes its place."""
         self._release()
         self.link.kill(because)
-        self.pool.vacate(self)
+        self.pool.replace(self)
 
     def _gone(self, report: Exit | None) -> None:
         """The worker died by itself: of age, or the item that it was on is to blame."""
         held, because, current = self.held, self.link.killed_because, self.link.cell.current()
         self._release()
-        self.pool.vacate(self)
+        self.pool.replace(self)
         if held is not None and because == RECYCLED:
             self.pool.put_back(held)
         elif held is not None:
@@ -319,16 +254,3 @@ class _Seat:
             if because == GARBAGE and mark != Cell.PREPARING:
                 mark = None  # it may be an earlier item's; that item was not sent before it either
             self._blame(held, mark, *death(report, because))
-
-
-def order_of(shard: Shard) -> Order:
-    """A shard as it goes to a worker."""
-    batch = shard.batch
-    return Order(
-        shard.number, batch.info.name, batch.task, batch.params, batch.admitted_ns, batch.deadline_ns, shard.rows
-    )
-
-
-def refusal(shard: Shard, rejected: Rejected) -> WrongShape:
-    """A worker's rejection as a problem for the caller."""
-    return WrongShape(f"The reward {shard.batch.info.name!r} does not take this request.", rejected.errors)

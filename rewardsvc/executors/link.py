@@ -14,12 +14,13 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from rewardsvc import observe
 from rewardsvc.contract import RewardInfo
+from rewardsvc.executors.minder import STOP_SIGNALS
 from rewardsvc.executors.wire import (
     Bootstrap,
     Cell,
@@ -226,6 +227,16 @@ def _pair(undo: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
+@contextlib.contextmanager
+def _blocked_stop_signals() -> Iterator[None]:
+    """A process that is started in here gets none of them before it has said what it makes of them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Parent:
     """The process that imports rewards and forks workers, started again whenever it dies.
 
@@ -260,7 +271,7 @@ class Parent:
         Raises OSError when the machine has no room for it.
         """
         ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as undo:
+        with theirs, contextlib.ExitStack() as undo, _blocked_stop_signals():
             undo.callback(ours.close)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__.replace(".link", ".parent"), str(theirs.fileno())],

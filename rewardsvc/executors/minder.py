@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rewardsvc.executors.wire import Exit, Minding, frame, send_with_descriptors
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _CLEANUP_SECONDS = 2.0
@@ -30,6 +31,17 @@ _prctl = ctypes.CDLL(None, use_errno=True).prctl
 def die_with_parent() -> None:
     """Asks the kernel to kill this process when its parent ends."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def leave_stopping_to_the_front() -> None:
+    """Whoever signals the whole service (Ctrl-C, `timeout`, systemd) is answered by the front, which may drain first.
+
+    Everything that is forked inherits this. The handler does nothing, because a signal that is ignored would be ignored
+    by every program that a reward starts. The front has blocked these signals until this is in place.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def adopt_orphans() -> None:

@@ -32,7 +32,7 @@ from rewardsvc.reward import Reward
 def main(descriptor: int) -> None:
     """Serves the front at the other end of `descriptor` until it hangs up."""
     minder.die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    minder.leave_stopping_to_the_front()
     connection = Connection(socket.socket(fileno=descriptor))
     first = connection.receive_with_descriptors(0)
     if first is None:

@@ -258,7 +258,7 @@ class Cell:
     16 bits) and its start in microseconds of the monotonic clock (lower 48 bits); 0 means idle. Word 1 holds the
     number of an order that nobody waits for any more, word 2 the worker's memory in pages when it last rested,
     word 3 whether it has ended of age, word 4 how many orders it has begun with, word 5 when its event
-    loop turned last.
+    loop turned last, word 6 whether it asks for a successor.
     """
 
     PREPARING = 0xFFFF
@@ -324,6 +324,15 @@ class Cell:
     def left(self) -> bool:
         """Whether the worker has ended of age."""
         return self._words[3] != 0
+
+    def grow_old(self) -> None:
+        """The worker asks for a successor, and will end when it has finished what it has."""
+        self._words[6] = 1
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the worker has asked for a successor."""
+        return self._words[6] != 0
 
     def weigh(self, pages: int) -> None:
         """The worker's memory while it does nothing: what an item takes counts from here."""

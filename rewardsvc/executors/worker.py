@@ -9,7 +9,6 @@ import contextlib
 import gc
 import os
 import resource
-import signal
 from collections.abc import Mapping
 
 from rewardsvc.clock import now_ns
@@ -108,8 +107,6 @@ def _judge_group(prepared: Prepared, cell: Cell, age: Age) -> Results:
 
 def settle_in(limits: Limits) -> None:
     """What a fresh worker does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limits.quiet:
         nowhere = os.open(os.devnull, os.O_RDWR)

@@ -63,11 +63,10 @@ class Score:
             request = parse(await exchange.body())
             watch = _Watch(receive)
             try:
-                if _wants_lines(scope):
-                    await self._stream(name, request, exchange, send)
-                else:
-                    reply = await self._scheduler.score(name, request, exchange.request_id, exchange.arrived_ns)
-                    await send_body(send, 200, _encode(reply), JSON)
+                answer = self._stream if _wants_lines(scope) else self._reply
+                answering = answer(name, request, exchange, send)
+                del request  # its texts are many, and everybody below lets go of them as soon as they are packed
+                await answering
             except asyncio.CancelledError:
                 if not watch.gone:
                     raise
@@ -75,12 +74,19 @@ class Score:
             finally:
                 watch.stop()
 
+    async def _reply(self, name: str, request: ScoreRequest, exchange: Exchange, send: Send) -> None:
+        """All verdicts at once."""
+        scoring = self._scheduler.score(name, request, exchange.request_id, exchange.arrived_ns)
+        del request
+        await send_body(send, 200, _encode(await scoring), JSON)
+
     async def _stream(self, name: str, request: ScoreRequest, exchange: Exchange, send: Send) -> None:
         """One line per verdict as it is ready, then the group. A problem before the first line is still a problem.
 
         Rollouts that no reward could judge are known before the params are checked: their lines wait for another one.
         """
         lines = self._scheduler.stream(name, request, exchange.request_id, exchange.arrived_ns)
+        del request
         started, ready = False, b""
         try:
             async for line in lines:

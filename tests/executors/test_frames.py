@@ -18,7 +18,8 @@ from msgspec import Raw
 from rewardsvc.clock import now_ns
 from rewardsvc.contract import ResourceInfo, RewardInfo, Task, Verdict
 from rewardsvc.errors import Crashed, Problem, Timeout, WrongShape
-from rewardsvc.executors import cpu, wire
+from rewardsvc.executors import pool as executors_pool
+from rewardsvc.executors import wire
 from rewardsvc.executors.cpu import CpuPool
 from rewardsvc.executors.wire import Cell, Connection, FrameReader, FrameTooLong, Ready, Results
 from rewardsvc.executors.work import MAX_ATTEMPTS, Batch, Row, Shard
@@ -418,8 +419,8 @@ class TestPool:
             link = parent.links[0]
             number = link.sent[-1].number
             link.cell.begin(0, now_ns())
-            (seat,) = pool._seats
-            seat._lose(seat.held, 0, Timeout("item_limit"), "item_limit")
+            (worker,) = pool._workers
+            worker._lose(worker.held, 0, Timeout("item_limit"), "item_limit")
             link.on_message(Results(number, good(0, 1), done=True))
             assert caller.told == [(0, "item_limit")]
             parent.links[1].come_to_life()
@@ -450,7 +451,7 @@ class TestPool:
     def test_the_expected_wait_counts_nothing_of_refused_condemned_and_unwanted_groups(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cpu, "_LOOKS_PER_CLEARANCE", 1)
+        monkeypatch.setattr(executors_pool, "_LOOKS_PER_CLEARANCE", 1)
 
         async def scene() -> None:
             pool, _ = self.pool()
@@ -459,10 +460,10 @@ class TestPool:
             unwanted, caller = batch_of(400)
             for batch in (refused, condemned, unwanted):
                 pool.submit(batch)
-            (seat,) = pool._seats
-            seat._rejected(seat.held, wire.Rejected(seat.held.number, [("", "no")]))
-            assert seat.held.batch is condemned
-            seat._lose(seat.held, Cell.PREPARING, Timeout("item_limit"), "item_limit")
+            (worker,) = pool._workers
+            worker._rejected(worker.held, wire.Rejected(worker.held.number, [("", "no")]))
+            assert worker.held.batch is condemned
+            worker._lose(worker.held, Cell.PREPARING, Timeout("item_limit"), "item_limit")
             assert 0 < pool.expected_wait() <= 0.4
             caller.gone = set(range(400))
             pool._look()

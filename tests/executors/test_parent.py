@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     files = [str(reward_file(folder / f"{name}.py", text)) for name, text in texts.items()]
 
     async def start() -> dict[str, Any]:
-        scheduler = Scheduler(Limits(2, 0, 100, reward_files=(*files, str(folder / "missing.py"))))
+        scheduler = Scheduler(limits(2, [*files, str(folder / "missing.py")]))
         scheduler.parent.import_seconds = 1.5
         async with scheduler:
             assert scheduler.not_ready_because() == []
@@ -258,14 +259,18 @@ class TestRewardFiles:
         assert "REWARDSVC_REWARD_FILES" in catalogue["missing"].unavailable_because
 
 
+def limits(workers: int, files: Iterable[Path | str]) -> Limits:
+    return Limits(workers, 0, 100, environment=dict(os.environ), reward_files=tuple(map(str, files)))
+
+
 async def score_one(scheduler: Scheduler, name: str) -> float | None:
     request = ScoreRequest(task=Task(reference="1"), rollouts=[Rollout(completion="1")])
     return (await scheduler.score(name, request, "", now_ns())).verdicts[0].reward
 
 
-def catalogue_of(files: list[Path], **limits: Any) -> dict[str, Any]:
+def catalogue_of(files: list[Path]) -> dict[str, Any]:
     async def start() -> dict[str, Any]:
-        async with Scheduler(Limits(1, 0, 100, reward_files=tuple(map(str, files)), **limits)) as scheduler:
+        async with Scheduler(limits(1, files)) as scheduler:
             assert await score_one(scheduler, "exact") == 1.0
             return dict(scheduler.catalogue)
 
@@ -318,7 +323,7 @@ def test_what_an_import_leaves_running_stays_but_children_of_workers_do_not(tmp_
     file = reward_file(tmp_path / "helped.py", helper + good("helped"))
 
     async def start() -> None:
-        async with Scheduler(Limits(1, 0, 100, reward_files=(str(file),))) as scheduler:
+        async with Scheduler(limits(1, [file])) as scheduler:
             parent = psutil.Process(scheduler.parent.pid)
             (minder,) = [child for child in parent.children() if "sleep" not in child.cmdline()]
             minder.kill()
