@@ -7,6 +7,7 @@ such an answer counts is a policy; here it is recognised.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from rewardsvc.rewards.math.tokens import MAX_TEXT, Unreadable, repair, tokenize
 from rewardsvc.rewards.math.values import Formula, Node, Relation, Tuple, Value
@@ -36,12 +37,19 @@ def tasks(value: Value) -> frozenset[str]:
     return frozenset(found)
 
 
-def restates(answer_text: str, prompt: str) -> bool:
-    """Is the answer a formula of the question, apart from spacing? Numbers and single names never are."""
-    answer = _compact(answer_text)
-    if not answer or _TRIVIAL.fullmatch(answer):
-        return False
-    return any(answer == _compact(formula) for formula in formulas(prompt))
+def repeats(answer_text: str, prompt: str) -> bool:
+    """Is the answer a formula of the question, apart from spacing?"""
+    return bool(answer_text) and _compact(answer_text) in _compact_formulas(prompt)
+
+
+def is_trivial(answer_text: str) -> bool:
+    """A number or a single name: that the question has it too says nothing."""
+    return _TRIVIAL.fullmatch(_compact(answer_text)) is not None
+
+
+@lru_cache(maxsize=128)
+def _compact_formulas(prompt: str) -> frozenset[str]:
+    return frozenset(_compact(formula) for formula in formulas(prompt)) - {""}
 
 
 def formulas(prompt: str) -> list[str]:

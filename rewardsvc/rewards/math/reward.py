@@ -1,43 +1,52 @@
-"""The `math` reward: is the final answer mathematically the same as the reference? Decided by math-verify.
+"""The reward `math`: a completion's final answer is found, read, and compared with the references.
 
-math-verify's own time limits are alarms that do nothing in a server and turn slowness into "wrong"; here they are off,
-and the worker that runs this is killed from outside when an item takes too long. Its parser and grader swallow errors
-by default; here they are asked to raise, so that a failure is never a zero.
+Each step is a room of its own: `answers` finds, `parsing` reads, `comparing` decides under a `policy`, `second` asks
+math-verify about the rest, `grading` holds them together. Here is only what a caller sees: the verdict.
 """
 
 from __future__ import annotations
 
-import logging
-from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
-from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-from msgspec import Meta
+from rewardsvc.contract import text_of
+from rewardsvc.reward import Case, Cpu, PerRollout, Rollout, Task, Verdict
+from rewardsvc.rewards.math import credit, second
+from rewardsvc.rewards.math.answers import Found, find
+from rewardsvc.rewards.math.canon import canonical, type_of
+from rewardsvc.rewards.math.grading import Golds, Judged, golds, references
+from rewardsvc.rewards.math.params import Params, asked
+from rewardsvc.rewards.math.restating import is_trivial, repeats
 
-from rewardsvc import extract
-from rewardsvc.reward import BadReference, Case, Cpu, Model, PerRollout, Rollout, Task, Verdict
-
-_CONFIG = (LatexExtractionConfig(), ExprExtractionConfig())
-_MAX_ANSWER = 1_000
-logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it would log rollout text
+_MAX_SHOWN = 1_000
 
 
 class Math(PerRollout):
     r"""1.0 when the final answer is mathematically equal to the reference.
 
-    The final answer is what stands after the reasoning: the last `\boxed{…}`, an `<answer>` tag, a line that announces
-    it, or else the last expression that math-verify finds. A list of references means that any of them is accepted.
+    The final answer is what the completion marks as such after the reasoning: the last `\boxed{…}`, an `<answer>` tag,
+    `####`, "the final answer is", `Answer:`, a last line in brackets, a concluding sentence, or a completion that is
+    nothing but an answer. A completion that marks none has none, whatever numbers stand in it.
+
+    An exact engine of our own reads and compares both sides: it says equal or not equal only when that is shown, never
+    from rounding or from equations without solutions. What it cannot decide goes to math-verify under a fixed budget;
+    what that cannot decide either gets no number (`resource_limit`, reason `undecided`) unless `undecided` is `zero`.
+    A list of references means that any of them is accepted.
     """
 
-    name, version = "math", "1"
+    name, version = "math", "2"
     resources = Cpu(item_timeout=5.0, memory_mb=1024)
     deterministic = True
     Reference = str | int | float | list[str | int | float]
+    Params = Params  # type: ignore[assignment]  # made at run time, from the policy's own fields
     reasons = {
         "equal": "The answer equals an accepted reference.",
         "not_equal": "The answer is mathematics, but differs from every reference.",
         "no_answer": "The completion has no final answer.",
-        "unparsable_answer": "The final answer cannot be read as mathematics and is not literally the reference.",
+        "unparsable_answer": "The final answer cannot be read.",
+        "restated_task": "The answer only repeats the question: one of its formulas, or a task left to be carried out.",
+        "chain_with_false_link": "The answer is a chain of equations of which one is false.",
+        "not_all_boxes_equal": "Every box had to be right, and one is not.",
+        "undecided": "No tier could decide, and the caller wants 0 for that.",
     }
     cases = [
         Case.full(r"Adding them gives \boxed{42}.", reference="42", reason="equal", why="a boxed number"),
@@ -45,102 +54,96 @@ class Math(PerRollout):
         Case.full(r"<think>maybe \boxed{7}</think> So \boxed{8}", reference=8, why="the answer after the reasoning"),
         Case.full(r"\boxed{(x+1)^2}", reference="x^2+2x+1", why="an expanded polynomial"),
         Case.full(r"\boxed{\sqrt{8}}", reference=["3", r"2\sqrt{2}"], why="one of several references"),
+        Case.full("The answer is 42.", reference="42", why="the full stop belongs to the sentence"),
+        Case.full(r"\boxed{2 < x \le 5}", reference="(2,5]", why="an inequality is an interval"),
         Case.zero(r"\boxed{41}", reference="42", reason="not_equal", why="a wrong number"),
         Case.zero(r"\boxed{\frac{1}{3}}", reference="0.25", why="a wrong fraction"),
-        Case.full("The answer is 42.", reference="42", why="the full stop belongs to the sentence"),
         Case.malformed("", reference="42", reason="no_answer", why="nothing at all"),
+        Case.malformed("I saw 42 and then 43 of them", reference="42", reason="no_answer", why="a number is no answer"),
         Case.malformed(r"I am sure. \boxed{}", reference="42", reason="no_answer", why="an empty box"),
         Case.attack(r"<think>\boxed{42}</think> \boxed{7}", reference="42", why="right only inside the reasoning"),
         Case.attack(r"\boxed{41 \text{ or } 42}", reference="42", why="two answers in one box"),
+        Case.attack("The answer is 41 or 42.", reference="42", why="two answers in one sentence"),
+        Case.attack(r"\boxed{0=1}", reference="x^2+1=0", why="equations without solutions are not all the same"),
+        Case.attack(
+            r"\boxed{\int_0^1 x^2 dx}",
+            reference=r"\frac13",
+            reason="restated_task",
+            why="the task instead of its answer",
+        ),
         Case.not_scored(r"\boxed{42}", "bad_reference", reference="", why="an empty reference"),
         Case.not_scored(r"\boxed{42}", "bad_reference", reference=r"\frac{", why="a reference that does not parse"),
     ]
 
-    class Params(Model):
-        """How strictly answers are compared."""
-
-        strict: Annotated[
-            bool, Meta(description="Symbols matter, and a set never equals a tuple; off, symbols may be renamed.")
-        ] = True
-        float_digits: Annotated[int, Meta(ge=1, le=15, description="Decimals are equal after so many digits.")] = 6
-
     @classmethod
     def warm(cls) -> None:
-        """Fills the parser's tables before workers are forked."""
-        for text in (r"\boxed{\frac{1}{2}+\sqrt{3}x}", r"\boxed{(1,2)}", r"\boxed{x=\sin 30^\circ}"):
-            verify(_parse(text), _parse(text), timeout_seconds=None)
+        """Fills the second tier's tables before workers are forked."""
+        second.warm()
 
     def score(self, rollout: Rollout, task: Task, params: Any) -> Verdict:
-        """Parses the references first: if none can be used, no answer is judged by them."""
-        golds = [_gold(str(reference)) for reference in _references(task.reference)]
-        answer = _answer(rollout.text)
-        if not answer.strip():
-            return Verdict.scored(0.0, "no_answer")
-        parsed = _parse(answer)
-        shown = (str(parsed[-1]) if parsed else answer)[:_MAX_ANSWER]
-        if not parsed:
-            return Verdict.scored(0.0, "unparsable_answer", answer=shown)
-        same = any(_equal(gold, parsed, params) for gold in golds)
-        return Verdict.scored(float(same), "equal" if same else "not_equal", answer=shown)
+        """Reads the references first: if one of them cannot be used, no answer is judged by them."""
+        by = asked(params)
+        accepted = golds(references(task.reference), by, params.second_tier)
+        found = find(rollout.text, styles=params.styles, region=params.region, several_boxes=params.several_boxes)
+        if found.text is None:
+            return Verdict.scored(0.0, "no_answer", evidence=_where(found, found.flags))
+        answer = _without_exclamation(found, accepted)
+        judged = accepted.judge(answer)
+        repeated = repeats(answer, text_of(task.prompt) or "")
+        reason = _reason(judged, found, accepted, repeated)
+        flags = (*found.flags, *judged.flags)
+        if repeated or reason == "restated_task":
+            flags = (*flags, "restated_task")
+        evidence = _where(found, flags) | _what(judged) | {"policy": {"preset": by.preset, **dict(by.changes)}}
+        shown = found.text[:_MAX_SHOWN]
+        if reason == "undecided" and params.undecided == "unscored":
+            return Verdict(status="resource_limit", reason=reason, answer=shown, evidence=evidence)
+        reward = credit.of(judged, params.credit) if reason in ("equal", "not_equal") else 0.0
+        return Verdict.scored(reward, reason, answer=shown, evidence=evidence)
 
 
-def _references(reference: Any) -> list[Any]:
-    """The accepted references. Raises `BadReference` when there is none."""
-    if reference is None or reference == []:
-        raise BadReference("no_reference")
-    return reference if isinstance(reference, list) else [reference]
+_SAID = frozenset({"line", "final_line", "conclusion", "hash"})
 
 
-def _answer(completion: str) -> str:
-    """The part of a completion that math-verify shall read: the announced answer in a box, or the text as it is."""
-    region = extract.after_reasoning(completion)
-    if region is None:
-        return ""
-    announced = extract.final_answer(region.text)
-    if announced is None:
-        return region.text
-    return _boxed(announced.text) if announced.text else ""
+def _without_exclamation(found: Found, accepted: Golds) -> str:
+    """A mark after a sentence is one of joy, unless the reference has factorials."""
+    answer = found.text or ""
+    if found.method not in _SAID or any("!" in gold.text for gold in accepted.accepted):
+        return answer
+    return answer.rstrip("!")
 
 
-def _boxed(text: str) -> str:
-    """math-verify reads a bare answer reliably only in a box. A full stop at the end belongs to the sentence."""
-    bare = text.rstrip(".!。") or text
-    return bare if "\\boxed" in bare else f"\\boxed{{{bare}}}"
+_OUTCOMES = {"equal": "equal", "not_equal": "not_equal", "undecided": "undecided", "unparsable": "unparsable_answer"}
+_BROUGHT_UP = ("restated_task", "chain_with_false_link")
 
 
-@lru_cache(maxsize=256)
-def _gold(reference: str) -> list[Any]:
-    """A parsed reference, kept because a whole group is judged by it. Raises `BadReference`."""
-    parsed = _parse(_boxed(reference)) if reference.strip() else []
-    if not any(not isinstance(value, str) for value in parsed) and not _is_word(reference):
-        raise BadReference("unparsable_reference")
-    return parsed
+def _reason(judged: Judged, found: Found, accepted: Golds, repeated: bool) -> str:
+    """The reason that a caller counts by; the engine's finer one is in the evidence."""
+    if judged.outcome == "not_equal" and judged.reason in _BROUGHT_UP:
+        return judged.reason
+    if judged.outcome == "equal":
+        if any(accepted.judge(box).outcome != "equal" for box in found.others):
+            return "not_all_boxes_equal"
+        if repeated and accepted.policy.restatement == "reject" and not _is_choice(found.text or "", judged):
+            return "restated_task"
+    return _OUTCOMES[judged.outcome]
 
 
-def _is_word(reference: str) -> bool:
-    """Plain words such as `yes` or `Monday` are compared as text."""
-    return reference.replace(" ", "").isalpha()
+def _is_choice(answer: str, judged: Judged) -> bool:
+    """Whether a formula of the question may be its answer: it is just what the reference says, or a mere number."""
+    return is_trivial(answer) or "".join(answer.split()) == "".join(judged.gold.text.split())
 
 
-def _parse(text: str) -> list[Any]:
-    parsed: list[Any] = parse(
-        text,
-        _CONFIG,
-        fallback_mode="first_match",
-        extraction_mode="any_match",
-        parsing_timeout=None,
-        raise_on_error=True,
-    )
-    return parsed
+def _where(found: Found, flags: tuple[str, ...]) -> dict[str, Any]:
+    """How the answer was found, and what about it should make one wary."""
+    evidence: dict[str, Any] = {"method": found.method, "marks": found.count, "flags": list(dict.fromkeys(flags))}
+    return evidence if found.text is None else evidence | {"start": found.start, "end": found.end}
 
 
-def _equal(gold: list[Any], answer: list[Any], params: Any) -> bool:
-    same: bool = verify(
-        gold,
-        answer,
-        float_rounding=params.float_digits,
-        strict=params.strict,
-        timeout_seconds=None,
-        raise_on_error=True,
-    )
-    return same
+def _what(judged: Judged) -> dict[str, Any]:
+    """What the answer was taken for, what it was compared with, and by whom."""
+    gold = judged.gold
+    compared = {"text": gold.text[:_MAX_SHOWN], "type": type_of(gold.value), "canonical": canonical(gold.value)}
+    evidence = {"tier": judged.tier, "because": judged.reason, "gold": compared}
+    evidence |= {"type": judged.type, "canonical": judged.canonical}
+    return evidence | ({"parts": list(judged.parts)} if judged.parts else {})

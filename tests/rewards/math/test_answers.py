@@ -46,6 +46,10 @@ ANNOUNCED = [
     ("## Final Answer\n\n42", "42"),
     ("**Final Answer**\n\n\\[ x = 5 \\]", "x = 5"),
     ("The final answer is:\n\n$$\n5\n$$", "5"),
+    ("The final answer is therefore $5$.", "5"),
+    ("Result: 5", "5"),
+    ("Ans: 5", "5"),
+    ("The correct option is (B).", "(B)"),
     ("The final answer is $x^2$. I hope it is correct.", "x^2"),
     ("Final Answer: The largest n is 34.", "34"),
     ("Final Answer: Ann left home 3 hours ago.", "3 hours"),
@@ -69,7 +73,14 @@ CONCLUDED = [
 ]
 BARE = ["42", "-5", "\\frac12", "(1, 2)", "x < -1 or x > 1", "12:30", "1 1/2", "64 square feet", "28 percent", "Evelyn"]
 BARE += ["A) 5", "no solution", "does not exist", "7 goats and 4 toys", "Ann: 18, Bob: 7", "1+2i", "I", "99!\\cdot 100"]
-BARE += ["\\begin{pmatrix}\n1\\\\\n2\\end{pmatrix}", "3\\text{ or }4"]
+BARE += [
+    "\\begin{pmatrix}\n1\\\\\n2\\end{pmatrix}",
+    "3\\text{ or }4",
+    "x² + 1",
+    "$k\\pi$, where $k$ is an integer",
+    "C) 12 apples",
+]
+BARE += ["between 3 and 4", "Option C", "x \\in ℝ"]
 NOTHING = [
     "",
     "   ",
@@ -94,6 +105,7 @@ NOTHING += [
     "Answer:",
     "Answer $ \n 9 \n $",
     "I counted 7 of them in the box",
+    "A possible value is 5.",
 ]
 NOTHING += [
     "First we compute 3 + 4 and then\nwe go on to 9",

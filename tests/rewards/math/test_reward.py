@@ -29,8 +29,10 @@ def test_a_reference_that_cannot_be_used_is_never_a_zero(reference: Any) -> None
 
 def test_params_change_how_strictly_answers_are_compared() -> None:
     rollout, task = Rollout(id="0", completion=r"\boxed{0.333}"), Task(reference=r"\frac{1}{3}")
-    assert Math().score(rollout, task, Math.Params()).reward == 0.0
-    assert Math().score(rollout, task, Math.Params(float_digits=3)).reward == 1.0
+    assert Math().score(rollout, task, Math.Params()).reward == 1.0
+    assert Math().score(rollout, task, Math.Params(decimals="exact")).reward == 0.0
+    assert Math().score(rollout, task, Math.Params(preset="prm800k")).reward == 0.0
+    assert Math().score(rollout, task, Math.Params(preset="prm800k", decimals="rounded")).reward == 1.0
 
 
 @pytest.mark.parametrize("bomb", [r"\boxed{9!!!!!}", r"\boxed{10^{10^{10^{10}}}}"], ids=["factorials", "tower"])

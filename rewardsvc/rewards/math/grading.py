@@ -1,0 +1,148 @@
+"""An answer against its golds: the fast exact tier first, math-verify for what it leaves undecided.
+
+`Golds` are read once and remember what they have decided, because the rollouts of a group share their golds and often
+their answers. What is remembered is bounded, and nothing in it depends on who asked or when.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+from rewardsvc.errors import BadReference
+from rewardsvc.rewards.math import answers, second
+from rewardsvc.rewards.math.canon import canonical, type_of
+from rewardsvc.rewards.math.comparing import Decision, decide
+from rewardsvc.rewards.math.params import Asked
+from rewardsvc.rewards.math.parsing import read
+from rewardsvc.rewards.math.policy import Params as Policy
+from rewardsvc.rewards.math.tokens import Unreadable
+from rewardsvc.rewards.math.values import Formula, Text, Value
+
+Outcome = Literal["equal", "not_equal", "undecided", "unparsable"]
+MAX_REMEMBERED = 512
+MAX_REMEMBERED_LENGTH = 500
+MAX_SECOND_LENGTH = 300
+"""Characters of a formula that the second tier is asked about; longer ones cost it seconds and it fails on most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """One accepted answer."""
+
+    text: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was found about one answer text. `gold` is the one that it was compared with last: the equal one, if any.
+
+    `tier` is 1 for the exact engine and 2 for math-verify; `type` and `canonical` are the answer's, None when it cannot
+    be read. `parts` has an entry for each part of a gold that has several.
+    """
+
+    outcome: Outcome
+    reason: str
+    tier: int
+    gold: Gold
+    flags: tuple[str, ...] = ()
+    parts: tuple[bool | None, ...] = ()
+    value: Value | None = None
+
+    @property
+    def type(self) -> str | None:
+        """The type of the answer."""
+        return None if self.value is None else type_of(self.value)
+
+    @property
+    def canonical(self) -> str | None:
+        """The answer in its canonical form."""
+        return None if self.value is None else canonical(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Golds:
+    """The accepted answers of one task under one policy."""
+
+    accepted: tuple[Gold, ...]
+    policy: Policy
+    second_tier: bool
+    remembered: dict[str, Judged] = field(default_factory=dict)
+
+    def judge(self, answer: str) -> Judged:
+        """Equal to any of the golds, to none, or undecided. Never raises."""
+        known = self.remembered.get(answer)
+        if known is None:
+            known = self._judge(answer)
+            if len(answer) <= MAX_REMEMBERED_LENGTH and len(self.remembered) < MAX_REMEMBERED:
+                self.remembered[answer] = known
+        return known
+
+    def _judge(self, answer: str) -> Judged:
+        found: list[Judged] = []
+        for gold in self.accepted:
+            judged = _against(gold, answer, self.policy)
+            if judged.outcome == "equal":
+                return judged
+            found.append(judged)
+        if self.second_tier:
+            found = [_again(judged, answer) for judged in found]
+        return min(found, key=lambda judged: _RANK[judged.outcome])
+
+
+_RANK: dict[Outcome, int] = {"equal": 0, "undecided": 1, "not_equal": 2, "unparsable": 3}
+
+
+def _against(gold: Gold, answer: str, policy: Policy) -> Judged:
+    try:
+        value = read(answer, policy, gold.value)
+    except Unreadable as why:
+        return Judged("unparsable", why.reason, 1, gold)
+    decision: Decision = decide(gold.value, value, policy)
+    if decision.outcome == "undecided" and isinstance(value, Text) and not isinstance(gold.value, Text):
+        return Judged("unparsable", "words_for_mathematics", 1, gold, decision.flags, decision.parts, value)
+    return Judged(decision.outcome, decision.reason, 1, gold, decision.flags, decision.parts, value)
+
+
+def _again(judged: Judged, answer: str) -> Judged:
+    """Asks the second tier about a pair of formulas, and of nothing else: with sets and equations it guesses."""
+    gold, value = judged.gold, judged.value
+    if judged.outcome != "undecided" or not (isinstance(gold.value, Formula) and isinstance(value, Formula)):
+        return judged
+    if max(len(gold.text), len(answer)) > MAX_SECOND_LENGTH or judged.reason == "budget":
+        return judged
+    outcome = second.decide(gold.text, answer)
+    return Judged(outcome, f"second_{outcome}", 2, gold, judged.flags, judged.parts, value)
+
+
+@lru_cache(maxsize=256)
+def golds(texts: tuple[str, ...], asked: Asked, second_tier: bool) -> Golds:
+    """References as golds; kept, because a whole group is judged by them. Raises `BadReference`."""
+    policy = asked.policy()
+    return Golds(tuple(_gold(text, policy) for text in texts), policy, second_tier)
+
+
+def _gold(text: str, policy: Policy) -> Gold:
+    answer = answers.reference(text).strip()
+    try:
+        value = read(answer, policy)
+    except Unreadable as why:
+        raise BadReference("unparsable_reference", f"{text[:200]!r} is no usable reference: {why.reason}.") from None
+    if isinstance(value, Text) and _BROKEN.search(answer.replace("\\{", "").replace("\\}", "")):
+        raise BadReference("unparsable_reference", f"{text[:200]!r} is no usable reference: a formula cut short.")
+    return Gold(answer, value)
+
+
+_BROKEN = re.compile(r"\\[a-zA-Z]+\s*\{[^{}]*\Z|[-+*/^_=<>]\s*\$?\s*\Z")
+
+
+def references(reference: Any) -> tuple[str, ...]:
+    """The accepted references as text. Raises `BadReference` when there is none."""
+    given: Sequence[Any] = reference if isinstance(reference, list) else [reference]
+    if not given or reference is None:
+        raise BadReference("no_reference", "The task has no reference.")
+    return tuple(str(one) for one in given)
