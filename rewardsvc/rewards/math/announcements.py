@@ -48,6 +48,7 @@ _AFTER = re.compile(
     r"""s?(?:案|え)?(?:\s(?:to|for|of|in)\s[^\n:.?!]{1,80}?)?(?:\s(?:final|correcta?|finale|korrekt\w*))?[*_]{0,3}
     (?:\s?(?:is|are|equals?|(?:should|would|will|must)\sbe|was|comes?\s(?:out\s)?to|es|est|ist|lautet|é|è|
              应?该?是|为|等于|は|은|는|=|\|)(?![a-z])[ ]?[*_]{0,3}\s?[:：]?
+       (?:\s?(?:therefore|thus|then|simply|just|exactly|hence|given\sby|equal\sto)\b)?
       |\s?[:：]|[ ]?(?=\$|\\[\[(]|\\boxed|\\begin)
       |(?P<heading>[ ]?\#*[ \r]*(?:\n|\Z)))[*_]{0,3}""",
     re.VERBOSE | re.IGNORECASE,
@@ -55,6 +56,8 @@ _AFTER = re.compile(
 _FINAL = re.compile(
     r"(?:\bfinal\s(?:[a-z]+\s)?a\Z|\bf\Z|最终(?:的)?(?:正确)?\Z|最后(?:的)?\Z|\bendgültige\sa\Z)", re.IGNORECASE
 )
+FINAL_WORDS = ("inal", "INAL", "最终", "最后", "endgültige")
+"""Without one of these in it, no text announces a final answer."""
 _HEADING = re.compile(r"[\s#*_>\d.|-]*(?:(?:the|my|our)\s)?(?:final\s)?[af]?\Z", re.IGNORECASE)
 _VETOED = re.compile(
     r"\b(?:if|whether|wrong|incorrect|not|isn't|no|previous|possible|suppose|assum\w+|unless|student'?s?|their|his|her|"
@@ -157,7 +160,7 @@ _GUARDED = re.compile(
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
-    r"\b(?:maybe|perhaps|might|may|could|possibly|probably|guess|suppose|assume|unsure|not\ssure|if|unless|whether|let|"
+    r"\b(?:maybe|perhaps|might|may|could|possibl[ey]|probably|potential|candidate|example|guess|suppose|assume|unsure|not\ssure|if|unless|whether|let|"
     r"try|check|wait|hmm|consider|cannot|recall|given\sthat|i\sthink|need)\b|[?？]|n't\b(?!\sequal)",
     re.IGNORECASE,
 )
@@ -184,6 +187,8 @@ def told(span: Span, *, announced: bool) -> Span | None:
 
 def trimmed(span: Span) -> Span:
     """Without white space, the full stop that ends a sentence, and closing marks that nothing in it opens."""
+    if span.text and not span.text[0].isspace() and (span.text[-1].isalnum() or span.text[-1] in "})"):
+        return span
     for _ in range(3):
         before = span.trimmed()
         span = _without_mark(_without_stop(before))
@@ -209,12 +214,16 @@ def _without_mark(span: Span) -> Span:
     return span._replace(text=span.text[: -len(mark)], end=span.end - len(mark)).trimmed()
 
 
+# A number, a formula or the letter of a choice: not `even`, which may be said of anything.
+_TELLING = re.compile(r"[\d$\\]|\A\(?[A-H]\)?\Z")
+
+
 def _after_copula(span: Span) -> Span | None:
     formulas = [formula.span() for formula in _FORMULA.finditer(span.text)]
     places = [found.end() for found in _SENTENCE_COPULA.finditer(span.text) if not _inside(found.start(), formulas)]
     for place in reversed(places[-8:]):
         rest = trimmed(Span(span.text[place:], span.start + place, span.end, span.method))
-        if is_value(rest.text) and (any(map(str.isdigit, rest.text)) or "$" in rest.text or "\\" in rest.text):
+        if is_value(rest.text) and _TELLING.search(rest.text):
             return rest
     return None
 

@@ -88,8 +88,8 @@ def find(
     """
     wanted = _Wanted(styles, several_boxes)
     after = Span(completion, 0, len(completion), "whole")
-    if region != "whole":
-        thought = after_reasoning(completion, tuple(reasoning_tags))
+    if region != "whole" and "<" in completion:
+        thought = after_reasoning(completion, [tag for tag in reasoning_tags if f"{tag}>" in completion])
         if thought is None:
             return Found(None, flags=("truncated", *_in_reasoning(completion, wanted)))
         after = thought
@@ -111,7 +111,8 @@ _TURN_END = re.compile(r"<(?:\|(?:im_end|im_start|eot_id|endoftext|end_of_text)\
 def _turn(region: Span) -> Span:
     """Cut off what a model says after its own turn has ended."""
     begin = len(region.text) - len(region.text.lstrip()) + 1
-    end = _TURN_END.search(region.text, begin) if "<" in region.text else None
+    maybe = "<|" in region.text or "</s>" in region.text or "<｜" in region.text
+    end = _TURN_END.search(region.text, begin) if maybe else None
     if end is None:
         return region
     return Span(region.text[: end.start()], region.start, region.start + end.start(), region.method)
@@ -169,6 +170,8 @@ def _strongest(text: str, wanted: _Wanted) -> _Mark | None:
     """The last strong mark. The others are looked for behind the last box only, since it would rank before them."""
     box = _boxed(text, wanted.several_boxes) if "boxed" in wanted.styles else None
     low = box.end if box else 0
+    if box and not any(map(str.isalnum, text[low:])):
+        return box
     later = (_STRONG[style](text, low, wanted.several_boxes) for style in _STRONG if style in wanted.styles)
     return max((mark for mark in later if mark), key=lambda mark: mark.end, default=box)
 
@@ -254,6 +257,8 @@ def _numeric(text: str) -> bool:
 
 
 def _final_line(text: str, low: int, several: SeveralBoxes) -> _Mark | None:
+    if not any(word in text for word in announcements.FINAL_WORDS):
+        return None
     return _announced(text, low, several, final=True)
 
 
@@ -292,9 +297,14 @@ def _bracketed(text: str) -> _Mark | None:
     return _Mark(Span(text[slice(*place)], *place, "bracket"), len(text))
 
 
+_LABEL = re.compile(r"(?:solutions?|ans|results?)\s?[:：=]\s*+", re.IGNORECASE)
+
+
 def _whole(text: str) -> _Mark | None:
     """The whole completion, when it is a value and no sentence."""
-    span = announcements.trimmed(Span(text, 0, len(text), "bare"))
+    label = _LABEL.match(text)
+    start = label.end() if label else 0
+    span = peeled(Span(text[start:], start, len(text), "bare"))
     balanced = span.text.count("{") == span.text.count("}")
     return _Mark(span, len(text)) if balanced and "boxed" not in span.text and bare.is_value(span.text) else None
 
@@ -342,7 +352,7 @@ def peeled(span: Span) -> Span:
 
     The text of joined boxes and of a box with a percent sign behind it is not what stands at its place; it stays.
     """
-    if span.end - span.start != len(span.text):
+    if span.end - span.start != len(span.text) or _is_plain(span.text):
         return span
     for _ in range(8):
         before = span
@@ -352,6 +362,11 @@ def peeled(span: Span) -> Span:
         if span == before:
             break
     return span
+
+
+def _is_plain(text: str) -> bool:
+    """Whether nothing can wrap a text, to see by its ends."""
+    return text[:1].isalnum() and (text[-1].isalnum() or text[-1] in "})")
 
 
 def _stripped(span: Span) -> Span:

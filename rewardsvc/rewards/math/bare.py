@@ -36,17 +36,27 @@ _SPEAKING = re.compile(
     not|but|so|thus|hence|therefore|because|since|then|now|maybe|perhaps|probably|possibly|guess|think|believe|know|
     sure|unsure|wait|let|get|gets|got|find|found|give|gives|given|need|want|say|says|answers?|result|about|around|approximately|
     roughly|nearly|almost|actually|likely|either|neither|option|step|what|which|who|how|why|please|sorry|refuse|cannot)\b
-    |n't|[?]|[a-z]!\s|(?-i:\bI(?:\s[a-z]{2,}|['’]))""",
+    |n't|[a-z]!\s|(?-i:\bI(?:\s[a-z]{2,}|['’]))""",
     re.VERBOSE | re.IGNORECASE,
 )
-_FIXED = re.compile(r"\b(?:does not exist|cannot be determined|not enough information|not defined)\b", re.IGNORECASE)
+_FIXED = re.compile(
+    r"""\b(?:does\snot\sexist|cannot\sbe\sdetermined|not\senough\sinformation|not\sdefined)\b|
+    \b[a-z]\b\$?\sis\s(?:an?\s|any\s)?(?:\w+\s)?(?:integer|number|constant)\b|\A(?:option|choice)\s\(?[A-H]\)?\Z""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _SKIPPED = re.compile(
     r"\\(?:text|mbox|textbf|textit|textrm|textnormal|mathrm|mathbf|operatorname)\*?\s?\{[^{}]{0,400}\}|"
     r"\\begin\{[a-z*]{1,20}\}(?:\{[^{}]{0,40}\})?|\\end\{[a-z*]{1,20}\}|[\\\t\x0c\x08][A-Za-z]+|[_^]\s?\{[^{}]{0,80}\}"
 )
 _ENVIRONMENT = re.compile(r"\\begin\{([a-z]{1,12}\*?)\}.{0,4000}?\\end\{\1\}", re.DOTALL)
+# Latin, Greek, letter-like symbols (ℝ), mathematical alphabets: what a single letter of a formula may be.
+_SYMBOL = re.compile("[A-Za-z\u0370-\u03ff\u2100-\u214f\U0001d400-\U0001d7ff]")
 _WORD = re.compile(r"[^\W\d_]+")
-_STARTS_AS_VALUE = re.compile(r"[\s$*_`(\[{|<\"'“]*[-+−±~≈]?\s*(?:[$€£¥]|\\\$)?\s*[\d.\\√∞π]")
+_STARTS_AS_VALUE = re.compile(
+    r"""(?:\(?[A-H][).:]\s*)?(?:(?:all|every|any|between|at\s(?:least|most))\b|
+    [\s$*_`(\[{|<"'“]*+[-+−±~≈]?\s*(?:[$€£¥]|\\\$)?\s*[\d.\\√∞π])""",
+    re.VERBOSE | re.IGNORECASE,
+)
 _LABELLED = re.compile(r"(?:[^\W\d_][\w ]{0,30}+[:=：][^,;:=]{1,40}+(?:[,;]\s?|\Z)){1,20}+\Z")
 
 
@@ -55,9 +65,10 @@ def is_value(text: str) -> bool:
     if not text or len(text) > MAX_BARE or "\n\n" in text or _several_lines(text):
         return False
     rest = _FIXED.sub(" ", _SKIPPED.sub(" ", text))
-    if _SPEAKING.search(rest):
+    words = _WORD.findall(rest)
+    if "?" in rest or (words and _SPEAKING.search(rest)):
         return False
-    words = [word for word in _WORD.findall(rest) if not _is_mathematical(word)]
+    words = [word for word in words if not _is_mathematical(word)]
     return not words or (len(words) <= _MAX_WORDS and _words_fit(text, words))
 
 
@@ -69,7 +80,7 @@ def _several_lines(text: str) -> bool:
 def _is_mathematical(word: str) -> bool:
     """Names of variables and of geometry (`x`, `ab`, `SABC`) are mathematics as well."""
     if not word.isascii():
-        return len(word) <= 3 and all("\u0370" <= letter <= "\u03ff" for letter in word)
+        return len(word) <= 3 and not any(letter.isalpha() and not _SYMBOL.match(letter) for letter in word)
     return len(word) <= 3 or (word.isupper() and len(word) <= 6) or _MATHEMATICAL.match(word) is not None
 
 
