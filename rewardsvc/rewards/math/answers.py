@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from rewardsvc.extract import Span, after_reasoning
-from rewardsvc.rewards.math import announcements, bare, boxes
+from rewardsvc.rewards.math import announcements, bare, boxes, sentences
 
 Style = Literal["boxed", "tag", "hash", "line", "bracket", "conclusion", "bare"]
 STYLES: tuple[Style, ...] = ("boxed", "tag", "hash", "line", "bracket", "conclusion", "bare")
@@ -230,7 +230,7 @@ def _tagged(text: str, low: int, several: SeveralBoxes) -> _Mark | None:
 
 def _said(span: Span) -> Span:
     """What a tag holds may be said in words: `<answer>The answer is 5.</answer>`."""
-    if span.method != "tag" or bare.is_value(announcements.trimmed(span).text):
+    if span.method != "tag" or bare.is_value(sentences.trimmed(span).text):
         return span
     mark = _announced(span.text, 0, "last", final=False)
     return mark.span.moved(span.start)._replace(method="tag") if mark and mark.span.text else span
@@ -269,7 +269,7 @@ def _announced(text: str, low: int, several: SeveralBoxes, *, final: bool) -> _M
     """The last announcement from `low` on that is not denied; if `final`, the last one that is called final."""
     for found in announcements.announcements(text, low):
         if found.final or not final:
-            clause = announcements.clause(text, found.start)
+            clause = sentences.clause(text, found.start)
             if not _DENIAL.match(clause.text):
                 method = "final_line" if found.final else "line"
                 return _Mark(_told(clause, several)._replace(method=method), clause.end)
@@ -280,8 +280,8 @@ def _told(clause: Span, several: SeveralBoxes) -> Span:
     opened = _opened(clause, several)
     if opened is not clause:
         return opened
-    reasonless = announcements.unexplained(clause)
-    return announcements.told(reasonless, announced=True) or announcements.trimmed(reasonless)
+    reasonless = sentences.unexplained(clause)
+    return sentences.told(reasonless, announced=True) or sentences.trimmed(reasonless)
 
 
 _BRACKET = re.compile(r"\s*\[([^\[\]\n]{1,200})\]\s*\.?\Z")
@@ -356,7 +356,7 @@ def peeled(span: Span) -> Span:
         return span
     for _ in range(8):
         before = span
-        span = announcements.trimmed(_stripped(span))
+        span = sentences.trimmed(_stripped(span))
         for opening, closing in _WRAPPERS:
             span = _unwrapped(span, opening, closing)
         if span == before:

@@ -28,6 +28,8 @@ ANNOUNCED = [
     ("The answer is 5! = 120.", "5! = 120"),
     ("The answer is 12 sq. ft. in total", "12 sq. ft. in total"),
     ("The answer is 42. Or 43.", "42. Or 43"),
+    ("The answer is 41, but it might be 42.", "41, but it might be 42"),
+    ("The answer is 41 or it is 42.", "41 or it is 42"),
     ("The answer is between 3 and 4.", "between 3 and 4"),
     ("The answer is at least 5.", "at least 5"),
     ("The answer is [90].", "[90]"),
@@ -106,6 +108,7 @@ NOTHING += [
     "Answer $ \n 9 \n $",
     "I counted 7 of them in the box",
     "A possible value is 5.",
+    "The sum is 41 or it is 42.",
 ]
 NOTHING += [
     "First we compute 3 + 4 and then\nwe go on to 9",
