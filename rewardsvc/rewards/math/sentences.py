@@ -67,10 +67,10 @@ _EXPLAINED = re.compile(
     r"therefore|thus|hence|I\shope\s(?:it|this))\b|因为|所以|其中|希望).*",
     re.DOTALL | re.IGNORECASE,
 )
-_SENTENCE_COPULA = re.compile(
-    r"(?:\b(?:is|are|equals?|be|was|were|becomes|to\sbe|by|are\sas\sfollows|is\sas\sfollows)\b|(?<=it)['’]s\b|是|为|等于)"
-    r"\s*(?:exactly\s|simply\s|equal\sto\s|therefore\s|thus\s|then\s|given\sby\s)?[:：]?\s*",
-    re.IGNORECASE,
+_COPULA = re.compile(
+    r"""(?:\b(?:(?:is|are)(?:\sas\sfollows)?|equals?|(?<!might\ )(?<!could\ )(?<!may\ )be|was|were|becomes|by)\b|
+    (?<=it)['’]s\b|是|为|等于)\s*(?:(?:exactly|simply|equal\sto|therefore|thus|then|given\sby)\s)?[:：]?\s*""",
+    re.VERBOSE | re.IGNORECASE,
 )
 _FORMULA = re.compile(r"\$\$.{1,600}?\$\$|\$[^$\n]{1,600}+\$|\\\[.{1,600}?\\\]|\\\([^\n]{1,600}?\\\)", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.,\\{])[-−]?(?:\\?[$€£]\s?)?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%|\s?°)?(?![\w])")
@@ -106,7 +106,9 @@ def told(span: Span, *, announced: bool) -> Span | None:
     if is_value(whole.text):
         return whole
     if doubted(whole.text):
-        return None
+        value = after_copula(whole)
+        alone = value is not None and not any(map(str.isdigit, whole.text[: value.start - whole.start]))
+        return value if alone else None
     return after_copula(whole) or (_only_quantity(whole) if announced else None)
 
 
@@ -151,7 +153,7 @@ _TELLING = re.compile(r"[\d$\\]|\A\(?[A-H]\)?\Z")
 def after_copula(span: Span) -> Span | None:
     """What follows the last "is" of a sentence, if that is a value and not one of two."""
     formulas = [formula.span() for formula in _FORMULA.finditer(span.text)]
-    places = [found.end() for found in _SENTENCE_COPULA.finditer(span.text) if not _inside(found.start(), formulas)]
+    places = [found.end() for found in _COPULA.finditer(span.text) if not _inside(found.start(), formulas)]
     for place in reversed(places[-8:]):
         rest = trimmed(Span(span.text[place:], span.start + place, span.end, span.method))
         if is_value(rest.text) and _TELLING.search(rest.text):

@@ -29,6 +29,7 @@ ANNOUNCED = [
     ("The answer is 12 sq. ft. in total", "12 sq. ft. in total"),
     ("The answer is 42. Or 43.", "42. Or 43"),
     ("The answer is 41, but it might be 42.", "41, but it might be 42"),
+    ("Final answer: The most rooks that could be on the board is 8.", "8"),
     ("The answer is 41 or it is 42.", "41 or it is 42"),
     ("The answer is between 3 and 4.", "between 3 and 4"),
     ("The answer is at least 5.", "at least 5"),
