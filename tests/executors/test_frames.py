@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-import time
-from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
 
 from rewardsvc.clock import now_ns
-from rewardsvc.contract import ResourceInfo, RewardInfo, Task, Verdict
-from rewardsvc.errors import Crashed, Problem, Timeout, WrongShape
-from rewardsvc.executors import pool as executors_pool
+from rewardsvc.contract import Verdict
+from rewardsvc.errors import Crashed, Timeout, WrongShape
 from rewardsvc.executors import wire
-from rewardsvc.executors.cpu import CpuPool
-from rewardsvc.executors.wire import Cell, Connection, FrameReader, FrameTooLong, Ready, Results
-from rewardsvc.executors.work import MAX_ATTEMPTS, Batch, Row, Shard
-from rewardsvc.packing import encode, encode_stable
-
-NOW = now_ns()
-
-
-def info(per_group: bool = False, name: str = "exact") -> RewardInfo:
-    return RewardInfo(
-        name, "1", "", "", (0.0, 1.0), per_group, True, ResourceInfo("cpu", 1.0, 100), "", {}, {}, [], {}, []
-    )  # fmt: skip
-
-
-class Caller:
-    """An owner that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[int, str]] = []
-        self.calls = 0
-        self.problem: Problem | None = None
-        self.gone: set[int] = set()
-
-    def settled(self, batch: Batch, verdicts: Sequence[tuple[int, Verdict]]) -> None:
-        self.calls += 1
-        self.told += [(index, verdict.reason) for index, verdict in verdicts]
-
-    def refused(self, batch: Batch, problem: Problem) -> None:
-        self.problem = problem
-
-    def wanted(self, batch: Batch, index: int) -> bool:
-        return index not in self.gone
-
-
-def batch_of(count: int, per_group: bool = False, name: str = "exact") -> tuple[Batch, Caller]:
-    caller = Caller()
-    payload = Raw(encode_stable(("text", None, {})))
-    rows: list[Row] = [(index, str(index), payload) for index in range(count)]
-    task, params = Raw(encode_stable(Task())), Raw(encode_stable({}))
-    return Batch(caller, info(per_group, name), task, params, rows, (NOW, NOW + 10**10)), caller
-
-
-def good(*indices: int) -> list[tuple[int, Verdict]]:
-    return [(index, Verdict.scored(1.0, "good")) for index in indices]
+from rewardsvc.executors.wire import Cell, Connection, FrameReader, FrameTooLong, Ready
+from rewardsvc.executors.work import MAX_ATTEMPTS, Row, Shard
+from rewardsvc.packing import encode
+from tests.executors.fakes import batch_of, good
 
 
 class TestFrames:
@@ -337,186 +291,6 @@ class TestBatch:
             queued |= {index for index, _, _ in batch.next_units(3)[1] or []}
         told_now = {index for index, _ in caller.told}
         assert told_now | held | queued == set(range(count))
-
-
-class FakeLink:
-    """A link without a process behind it."""
-
-    def __init__(self) -> None:
-        self.pid, self.alive, self.killed_because = 0, True, None
-        self.cell = Cell(Cell.allocate())
-        self.sent: list[Any] = []
-        self.on_message: Any = None
-        self.on_gone: Any = None
-
-    def send(self, message: Any) -> None:
-        self.sent.append(message)
-
-    def drain(self) -> None:
-        pass
-
-    def kill(self, because: str) -> None:
-        self.alive, self.killed_because = False, because
-
-    def come_to_life(self) -> None:
-        self.pid = os.getpid()
-        self.cell.weigh(1 << 40)  # what this process weighs is the business of other tests
-        self.on_message(Ready(self.pid))
-
-
-class FakeParent:
-    """Gives out fake links."""
-
-    ready = True
-
-    def __init__(self) -> None:
-        self.links: list[FakeLink] = []
-
-    def spawn(self, kind: str) -> FakeLink:
-        self.links.append(FakeLink())
-        return self.links[-1]
-
-
-class TestPool:
-    """A pool over fake workers, so that every order of events can be had."""
-
-    def pool(self, workers: int = 1) -> tuple[CpuPool, FakeParent]:
-        parent = FakeParent()
-        pool = CpuPool(parent, workers)  # type: ignore[arg-type]
-        pool.refill()
-        for link in parent.links:
-            link.come_to_life()
-        return pool, parent
-
-    def run(self, scene: Any) -> None:
-        async def play() -> None:
-            await scene()
-
-        asyncio.run(play())
-
-    def test_a_late_frame_never_becomes_another_items_verdict(self) -> None:
-        async def scene() -> None:
-            pool, parent = self.pool()
-            first, told_first = batch_of(1)
-            second, told_second = batch_of(1)
-            pool.submit(first)
-            link = parent.links[0]
-            old = link.sent[-1].number
-            link.on_message(Results(old, good(0), done=True))
-            pool.submit(second)
-            link.on_message(Results(old, [(0, Verdict.scored(0.0, "late"))], done=True))
-            assert told_second.told == []
-            link.on_message(Results(link.sent[-1].number, good(0), done=True))
-            assert (told_first.told, told_second.told) == ([(0, "good")], [(0, "good")])
-
-        self.run(scene)
-
-    def test_results_after_a_kill_are_not_taken_for_the_next_run(self) -> None:
-        async def scene() -> None:
-            pool, parent = self.pool()
-            batch, caller = batch_of(2)
-            pool.submit(batch)
-            link = parent.links[0]
-            number = link.sent[-1].number
-            link.cell.begin(0, now_ns())
-            (worker,) = pool._workers
-            worker._lose(worker.held, 0, Timeout("item_limit"), "item_limit")
-            link.on_message(Results(number, good(0, 1), done=True))
-            assert caller.told == [(0, "item_limit")]
-            parent.links[1].come_to_life()
-            assert [row[0] for row in parent.links[1].sent[-1].rows] == [1]
-
-        self.run(scene)
-
-    def test_the_expected_wait_comes_back_to_zero_when_all_is_done(self) -> None:
-        """A reward that turns out to be cheaper than it was thought must not leave a phantom behind."""
-
-        async def scene() -> None:
-            pool, parent = self.pool()
-            link = parent.links[0]
-            batches = [batch_of(16)[0] for _ in range(50)]
-            for batch in batches:
-                pool.submit(batch)
-            assert pool.expected_wait() > 0.1
-            while pool.expected_wait():
-                order = link.sent[-1]
-                link.on_message(Results(order.number, good(*(row[0] for row in order.rows)), done=True))
-            order = link.sent[-1]
-            link.on_message(Results(order.number, good(*(row[0] for row in order.rows)), done=True))
-            assert pool.expected_wait() == 0
-            assert all(batch.units == 0 for batch in batches)
-
-        self.run(scene)
-
-    def test_the_expected_wait_counts_nothing_of_refused_condemned_and_unwanted_groups(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(executors_pool, "_LOOKS_PER_CLEARANCE", 1)
-
-        async def scene() -> None:
-            pool, _ = self.pool()
-            refused, _ = batch_of(400)
-            condemned, _ = batch_of(400)
-            unwanted, caller = batch_of(400)
-            for batch in (refused, condemned, unwanted):
-                pool.submit(batch)
-            (worker,) = pool._workers
-            worker._rejected(worker.held, wire.Rejected(worker.held.number, [("", "no")]))
-            assert worker.held.batch is condemned
-            worker._lose(worker.held, Cell.PREPARING, Timeout("item_limit"), "item_limit")
-            assert 0 < pool.expected_wait() <= 0.4
-            caller.gone = set(range(400))
-            pool._look()
-            assert pool.expected_wait() == 0
-            assert len(caller.told) == 400
-
-        self.run(scene)
-
-    def test_a_shard_of_a_worker_that_ended_of_age_runs_elsewhere_without_blame(self) -> None:
-        async def scene() -> None:
-            pool, parent = self.pool()
-            batch, caller = batch_of(3)
-            pool.submit(batch)
-            old = parent.links[0]
-            old.alive, old.killed_because = False, "recycled"
-            old.on_gone(wire.Exit(0))
-            parent.links[1].come_to_life()
-            assert len(parent.links[1].sent[-1].rows) == 3, "in company: nobody is a suspect"
-            assert caller.told == []
-
-        self.run(scene)
-
-    def test_a_worker_that_never_comes_to_life_is_replaced_with_growing_pauses(self) -> None:
-        async def scene() -> None:
-            parent = FakeParent()
-            pool = CpuPool(parent, 1)  # type: ignore[arg-type]
-            pool.refill()
-            until = time.monotonic() + 0.5
-            while time.monotonic() < until:
-                if parent.links[-1].alive:
-                    parent.links[-1].alive = False
-                    parent.links[-1].on_gone(None)
-                await asyncio.sleep(0.001)
-            assert 3 <= len(parent.links) <= 8
-            pool.close()
-
-        self.run(scene)
-
-    def test_rows_behind_a_slow_one_go_to_another_worker(self) -> None:
-        async def scene() -> None:
-            pool, parent = self.pool(workers=2)
-            batch, caller = batch_of(4)
-            pool.submit(batch)
-            busy, idle = sorted(parent.links, key=lambda link: not link.sent)
-            assert not idle.sent
-            busy.cell.begin(1, now_ns() - 100_000_000)
-            pool._look()
-            assert [row[0] for row in idle.sent[-1].rows] == [0, 2, 3]
-            idle.on_message(Results(idle.sent[-1].number, good(0, 2, 3), done=True))
-            busy.on_message(Results(busy.sent[-1].number, good(0, 1), done=True))
-            assert sorted(caller.told) == [(index, "good") for index in range(4)]
-
-        self.run(scene)
 
 
 def test_a_shard_knows_which_rows_fall_together() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import http.client
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,6 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from rewardsvc.clock import now_ns
+from rewardsvc.contract import Rollout, ScoreRequest, Task
+from rewardsvc.scheduler import Limits, Scheduler
 from tests.executors.conftest import StartWatched
 from tests.executors.watched import Watched, plugin, wait_until
 
@@ -74,6 +80,27 @@ def test_the_io_process_is_replaced_when_it_is_old_and_idle(start_watched: Start
         wait_until(lambda: service.metric("rewardsvc_workers_ended_total", why="recycled", kind="io") >= 1)
 
 
+def test_the_io_process_is_replaced_while_it_is_never_idle(start_watched: StartWatched) -> None:
+    """Callers overlap, so that something is always under way; the old process must not go on for ever."""
+    with start_watched(recycle_items="60") as service, service.keeping_its_belongings():
+        task = {"reference": "fine", "metadata": {"pause": 0.05}}
+        began = time.monotonic()
+
+        def ask(number: int) -> list[dict[str, Any]]:
+            time.sleep(0.01 * number)
+            verdicts: list[dict[str, Any]] = []
+            while time.monotonic() < began + 4:
+                verdicts += service.score("remote", [f"fine{'' if number % 2 else '!'}"] * 2, task=task)
+            return verdicts
+
+        with ThreadPoolExecutor(8) as callers:
+            replies = list(callers.map(ask, range(8)))
+            assert service.metric("rewardsvc_workers_ended_total", why="recycled", kind="io") >= 3
+        for number, verdicts in enumerate(replies):
+            assert {verdict["reward"] for verdict in verdicts} == {float(number % 2)}
+        assert service.metric("rewardsvc_workers_ended_total") == ended(service, "recycled")
+
+
 def call_many(port: int, bodies: list[bytes]) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     for body in bodies:
@@ -106,6 +133,22 @@ def test_the_memory_of_the_front_is_flat_over_20_000_small_groups(start_watched:
             time.sleep(0.1)
             sizes.append(front.memory_info().rss)
         assert sizes[-1] - sizes[0] < 1.5 * MB, [round(size / MB, 2) for size in sizes]
+
+
+def test_the_scheduler_lets_go_of_a_request_as_soon_as_its_texts_are_packed() -> None:
+    async def score_slowly() -> int:
+        limits = Limits(1, 0, 100, environment=dict(os.environ), reward_files=(plugin("patient"),))
+        async with Scheduler(limits) as scheduler:
+            request = ScoreRequest(task=Task(), rollouts=[Rollout(completion="0.5")])
+            scoring = asyncio.ensure_future(scheduler.score("patient", request, "", now_ns()))
+            del request
+            await asyncio.sleep(0.2)
+            kept = sum(isinstance(each, ScoreRequest) for each in gc.get_objects())
+            assert not scoring.done()
+            assert (await scoring).verdicts[0].reward == 1.0
+            return kept
+
+    assert asyncio.run(score_slowly()) == 0
 
 
 def test_groups_given_up_before_their_turn_are_not_kept(start_watched: StartWatched) -> None:

@@ -20,7 +20,7 @@ from rewardsvc.clock import now_ns
 from rewardsvc.contract import Rollout, ScoreRequest, Task
 from rewardsvc.scheduler import Limits, Scheduler
 from tests.executors.conftest import StartWatched
-from tests.executors.watched import Watched, plugin, wait_until
+from tests.executors.watched import Watched, marked, plugin, wait_until
 
 
 def ready(service: Watched) -> bool:
@@ -162,6 +162,51 @@ def test_no_process_outlives_a_front_that_is_killed(start_watched: StartWatched)
 def score_in_vain(service: Watched) -> None:
     with pytest.raises(OSError):
         service.score("patient", ["8"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_every_process_is_left_to_the_front_which_ends_without_an_error(
+    start_watched: StartWatched, number: signal.Signals
+) -> None:
+    with start_watched() as service:
+        group = ThreadPoolExecutor(1).submit(service.score, "patient", ["0.5"])
+        time.sleep(0.2)
+        for process in marked(service.mark):
+            process.send_signal(number)
+        assert group.result()[0]["status"] == "scored"
+        assert service.process.wait(20) == 0
+        wait_until(lambda: not service.survivors())
+        assert "error" not in service.log.read_text()
+
+
+def test_a_signal_to_every_process_while_they_start_ends_them_without_an_error(start_watched: StartWatched) -> None:
+    with start_watched(wait=False) as service:
+        wait_until(lambda: answers(service), 20)
+        for process in marked(service.mark):
+            process.send_signal(signal.SIGTERM)
+        assert service.process.wait(20) == 0
+        wait_until(lambda: not service.survivors())
+        assert "error" not in service.log.read_text()
+
+
+def answers(service: Watched) -> bool:
+    try:
+        return bool(service.call("GET", "/livez")[0] == 200)
+    except OSError:
+        return False
+
+
+def test_a_program_that_a_reward_starts_can_be_ended_by_a_signal(tmp_path: Path) -> None:
+    score = "import subprocess; p = subprocess.Popen(['sleep', '60']); p.terminate()\n"
+    text = good("starts").replace(
+        "return Verdict.scored(1.0", f"{score}        return Verdict.scored(float(p.wait() < 0)"
+    )
+
+    async def start() -> None:
+        async with Scheduler(limits(1, [reward_file(tmp_path / "starts.py", text)])) as scheduler:
+            assert await score_one(scheduler, "starts") == 1.0
+
+    asyncio.run(start())
 
 
 REWARD = '''
