@@ -23,6 +23,10 @@ EXACT = -(10**9)
 """Error exponent of a midpoint that is exact."""
 
 
+MAX_ROOT = 1_000
+"""Roots up to this index are taken as roots, real for negative numbers too when odd; others are exponentials."""
+
+
 class Unclear(Exception):
     """The value is not determined well enough here: near a pole or a jump, too large, or not a number at all."""
 
@@ -173,7 +177,7 @@ class Evaluator:
         ball = self._ball(base)
         if isinstance(power, int):
             return self._whole_power(ball, power)
-        if isinstance(power, Fraction):
+        if isinstance(power, Fraction) and power.denominator <= MAX_ROOT:
             root = self._root(ball, power.denominator)
             return self._whole_power(root, power.numerator)
         return self._exponential(self._product([self._ball(exponent), self._logarithm(ball)]))
@@ -248,7 +252,7 @@ class Evaluator:
                 return self._number(value)
         if name == "root":
             index = exact(args[1], self.budget, self.names)
-            if isinstance(index, int) and 2 <= index <= 1_000:
+            if isinstance(index, int) and 2 <= index <= MAX_ROOT:
                 return self._root(self._ball(args[0]), index)
             return self._power(args[0], Node("div", (Node("num", (), 1), args[1])))
         if name in ("log", "ln"):

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise, product
+from itertools import islice, pairwise, product
 from typing import Literal
 
 from rewardsvc.rewards.math import units, words
 from rewardsvc.rewards.math.equations import difference, same_relation, sides, substituted
 from rewardsvc.rewards.math.exact import Budget, Exhausted, Undefined, exact
 from rewardsvc.rewards.math.formulas import fraction, whole
-from rewardsvc.rewards.math.identity import Outcome, approximate, same
+from rewardsvc.rewards.math.identity import Outcome, approximate, points, same
 from rewardsvc.rewards.math.policy import Params
 from rewardsvc.rewards.math.regions import Piece, Shapeless, region, same_region
 from rewardsvc.rewards.math.residues import names_of
@@ -49,6 +49,9 @@ from rewardsvc.rewards.math.values import (
 
 MAX_ITEMS = 80
 """Members of an unordered list that are matched with one another; longer lists must have the same spelling."""
+
+WORK = 8_000
+"""Units of counted work for one decision, see `exact.Budget`."""
 
 _SETS = (Interval, Union, Difference, Builder)
 _COUNTERS = frozenset("kmnljNKMZt")
@@ -99,11 +102,12 @@ class _Comparison:
 
     def __init__(self, policy: Params) -> None:
         self.policy = policy
-        self.budget = Budget(6_000)
+        self.budget = Budget(WORK)
         self.flags: list[str] = []
         self.reason = ""
         self.parts: tuple[bool | None, ...] = ()
         self.top = True
+        self.doubtful = False
 
     def run(self, gold: Value, answer: Value) -> Outcome:
         try:
@@ -113,7 +117,8 @@ class _Comparison:
                 if self.policy.restatement == "reject":
                     self.reason = "restated_task"
                     return "not_equal"
-            return self.compare(gold, answer)
+            outcome = self.compare(gold, answer)
+            return "undecided" if self.doubtful and outcome == "equal" else outcome
         except (Exhausted, RecursionError):
             self.reason = "budget"
             return "undecided"
@@ -305,15 +310,22 @@ class _Comparison:
         if not names:
             return "not_equal"
         gap = difference(first, second)
-        here = {name: number(Fraction(7, 5) + place) for place, name in enumerate(sorted(names))}
-        return self.same(gap, substituted(gap, here))
+        for place in islice(points(sorted(names)), 3):
+            outcome = self.same(gap, substituted(gap, {name: number(value) for name, value in place.items()}))
+            if outcome != "undecided":
+                return outcome
+        return "undecided"
 
     # Relations
 
     def relations(self, gold: Value, answer: Value) -> Outcome:
         if not isinstance(gold, Relation) or not isinstance(answer, Relation):
             return self._one_relation(gold, answer)
-        plain_gold, plain_answer = self._reduced(gold), self._reduced(answer)
+        if self._other_statement(gold, answer):
+            return "undecided"
+        plain_gold = self._reduced(gold)
+        self.doubtful = False  # the links of the gold are not the answer's business
+        plain_answer = self._reduced(answer)
         if plain_answer is None or plain_gold is None:
             return "not_equal"
         if not isinstance(plain_gold, Relation) or not isinstance(plain_answer, Relation):
@@ -324,6 +336,14 @@ class _Comparison:
         ):
             return self._equations(plain_gold, plain_answer)
         return self._inequalities(plain_gold, plain_answer)
+
+    def _other_statement(self, gold: Relation, answer: Relation) -> bool:
+        """Two chains of constants that may both be true: the same value does not make them the same statement."""
+        chains = (gold, answer)
+        if not all(set(chain.signs) <= {"=", "~"} and self._constant_link(chain) for chain in chains):
+            return False
+        other = gold.sides != answer.sides if len(gold.sides) == len(answer.sides) else gold.sides[0] != answer.sides[0]
+        return other and self._links_hold(_links(answer))
 
     def _one_relation(self, gold: Value, answer: Value) -> Outcome:
         relation, other = (gold, answer) if isinstance(gold, Relation) else (answer, gold)
@@ -393,11 +413,7 @@ class _Comparison:
         if not set(relation.signs) <= {"=", "~"}:
             return relation
         labels = [side for side in relation.sides if _is_label(side)]
-        values = [
-            (sign, side)
-            for sign, side in zip(("=", *relation.signs), relation.sides, strict=True)
-            if not _is_label(side)
-        ]
+        values = [(sign, side) for sign, side in _links(relation) if not _is_label(side)]
         if len(relation.signs) == 1 and (labels or not self._constant_link(relation)):
             return relation
         last = values[-1][1] if values else relation.sides[-1]
@@ -420,12 +436,16 @@ class _Comparison:
         return all(isinstance(side, Formula) and not names_of(side.expr) for _, side in values) or len(values) > 2
 
     def _links_hold(self, values: Sequence[tuple[str, Value]]) -> bool:
+        """False when a link is shown to be wrong; one that nobody can show is remembered in `doubtful`."""
         for (_, before), (sign, after) in pairwise(values):
             if sign == "~":
                 if isinstance(before, Formula) and isinstance(after, Formula) and not self._near(before, after):
                     return False
-            elif self._quiet(before, after) == "not_equal":
+                continue
+            outcome = self._quiet(before, after)
+            if outcome == "not_equal":
                 return False
+            self.doubtful = self.doubtful or outcome == "undecided"
         return True
 
     def _quiet(self, before: Value, after: Value) -> Outcome:
@@ -439,7 +459,7 @@ class _Comparison:
         left, right = approximate(before.expr, self.budget), approximate(after.expr, self.budget)
         if left is None or right is None:
             return True
-        return abs(left - right) <= abs(left) / 20
+        return abs(left - right) <= (2 * _half(after.places) if after.places is not None else 1)
 
     def _equations(self, gold: Relation, answer: Relation) -> Outcome:
         if _is_label(gold.sides[0]) and _is_label(answer.sides[0]):
@@ -450,8 +470,9 @@ class _Comparison:
             first, second = _assignments(gold), _assignments(answer)
             if first and second:
                 return self._assigned(first, second)
-            outcomes = [self.compare(left, right) for left, right in zip(gold.sides, answer.sides, strict=True)]
-            return _all(outcomes) if _all(outcomes) == "equal" else "undecided"
+            if self.compare(gold.sides[0], answer.sides[0]) != "equal":
+                return "undecided"
+            return self.compare(gold.sides[1], answer.sides[1])
         nodes = [side.expr for side in (*gold.sides, *answer.sides) if isinstance(side, Formula)]
         if any(map(_unbounded, nodes)):
             return "not_equal"
@@ -536,6 +557,8 @@ class _Comparison:
             second, other = region(_without_labels(answer), self.budget)
         except (Shapeless, Undefined):
             return None
+        if not (first and second) and not (_is_empty(gold) or _is_empty(answer)):
+            return None  # two conditions that nothing meets are no evidence for each other
         if name and other and name != other and isinstance(gold, Relation) and isinstance(answer, Relation):
             return "not_equal"
         return self._regions(first, second)
@@ -793,6 +816,11 @@ class _Comparison:
         return self.compare(gold, item) if isinstance(gold, Formula) else self.compare(item, answer)
 
 
+def _links(relation: Relation) -> list[tuple[str, Value]]:
+    """The members of a chain, each with the sign before it."""
+    return list(zip(("=", *relation.signs), relation.sides, strict=True))
+
+
 def _all(outcomes: Sequence[Outcome]) -> Outcome:
     if "not_equal" in outcomes:
         return "not_equal"
@@ -964,6 +992,10 @@ def _items(value: Value) -> list[Value] | None:
     if isinstance(value, Matrix):
         return [Formula(cell) for row in value.rows for cell in row]
     return None
+
+
+def _is_empty(value: Value) -> bool:
+    return isinstance(value, SetOf) and not value.items
 
 
 def _joined(value: Value) -> bool:

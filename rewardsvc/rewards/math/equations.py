@@ -18,7 +18,11 @@ from rewardsvc.rewards.math.identity import Outcome, approximate, points, same
 from rewardsvc.rewards.math.residues import names_of
 from rewardsvc.rewards.math.values import MINUS_ONE, ZERO, Exact, Node, negative, number
 
-_GRID = [Fraction(step, 4) + Fraction(1, 37) for step in range(-40, 41, 3)]
+_STEPS = [
+    Fraction(step, 100)
+    for step in (1, 7, 13, 19, 26, 34, 47, 61, 83, 113, 151, 197, 263, 349, 463, 617, 821, 1093, 2000, 9000)
+]
+_GRID = [-step for step in reversed(_STEPS)] + _STEPS
 _HALVINGS = 45
 
 
@@ -42,7 +46,7 @@ def same_relation(gold: Sides, answer: Sides, budget: Budget) -> Outcome:
     if not names or not others:
         return "not_equal" if names or others else "undecided"
     if gold.sign != answer.sign:
-        return "not_equal" if {gold.sign, answer.sign} <= {"<", "<="} else "undecided"
+        return "not_equal"
     try:
         factor = _factor(gold.difference, answer.difference, budget)
         if factor is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import reduce
 
 from rewardsvc.rewards.math.formulas import whole
 from rewardsvc.rewards.math.values import Exact, Node
@@ -61,13 +62,18 @@ def _exact(node: Node, budget: Budget, names: dict[str, Exact] | None) -> Exact 
         return _call(node, budget, names)
     if node.op not in _OPERATIONS:
         return None
+    parts = _parts(node.args, budget, names)
+    return None if parts is None else _OPERATIONS[node.op](parts, budget)
+
+
+def _parts(nodes: tuple[Node, ...], budget: Budget, names: dict[str, Exact] | None) -> list[Exact] | None:
     parts: list[Exact] = []
-    for part in node.args:
-        value = _exact(part, budget, names)
+    for node in nodes:
+        value = _exact(node, budget, names)
         if value is None:
             return None
         parts.append(value)
-    return _OPERATIONS[node.op](parts, budget)
+    return parts
 
 
 def _add(parts: list[Exact], budget: Budget) -> Exact | None:
@@ -155,13 +161,8 @@ def _call(node: Node, budget: Budget, names: dict[str, Exact] | None) -> Exact |
     function = _FUNCTIONS.get(str(node.value))
     if function is None:
         return None
-    parts: list[Exact] = []
-    for part in node.args:
-        value = _exact(part, budget, names)
-        if value is None:
-            return None
-        parts.append(value)
-    return function(parts, budget)
+    parts = _parts(node.args, budget, names)
+    return None if parts is None else function(parts, budget)
 
 
 def _series(node: Node, budget: Budget, names: dict[str, Exact] | None) -> Exact | None:
@@ -236,11 +237,11 @@ def _all_whole(parts: list[Exact]) -> bool:
 
 
 def _least(parts: list[Exact], budget: Budget) -> Exact | None:
-    return min(parts, key=Fraction)
+    return reduce(lambda one, other: one if one <= other else other, parts)
 
 
 def _greatest(parts: list[Exact], budget: Budget) -> Exact | None:
-    return max(parts, key=Fraction)
+    return reduce(lambda one, other: one if one >= other else other, parts)
 
 
 _FUNCTIONS = {

@@ -54,8 +54,9 @@ _CALLED = frozenset("fghFGHuvPQW")
 _NO_ATOM = frozenset(
     listed(
         "le ge ne approx in to implies iff cup cap setminus wedge vee equiv sim quad forall exists Rightarrow "
-        "rightarrow Leftrightarrow propto subset subseteq notin ni therefore because perp parallel begin end & bigcup "
-        "bigcap hline cline ldots text pmod bmod pounds euro yen cent \\ $"
+        "rightarrow Leftrightarrow leftrightarrow leftarrow longrightarrow mapsto propto subset subseteq notin ni "
+        "therefore because perp parallel begin end & bigcup bigcap hline cline ldots text pmod bmod pounds euro yen "
+        "cent \\ $"
     )
 )
 
@@ -343,6 +344,8 @@ class Formulas:
         return call("abs", node)
 
     def _named(self, kind: str, token: Token, one: bool) -> Node:
+        if kind == "bold" and token.text in "ijk":
+            return self._letter(Token("letter", f"\\mathbf {token.text}", token.spaced), one)
         if kind in ("letter", "roman", "bold"):
             return self._letter(token, one)
         if kind == "word":

@@ -65,11 +65,19 @@ def _undefined(node: Node, budget: Budget) -> bool:
 
 
 def _same(left: Node, right: Node, budget: Budget) -> Outcome:
+    if _divides_by_zero(left) or _divides_by_zero(right):
+        raise Undefined
     first, second = exact(left, budget), exact(right, budget)
     if first is not None and second is not None:
         return "equal" if first == second else "not_equal"
     outcome = _by_residues(left, right, budget)
     return _by_numbers(left, right, budget) if outcome == "undecided" else outcome
+
+
+def _divides_by_zero(node: Node) -> bool:
+    if node.op == "div" and node.args[1].op == "num" and not node.args[1].value:
+        return True
+    return any(map(_divides_by_zero, node.args))
 
 
 def _by_residues(left: Node, right: Node, budget: Budget) -> Outcome:
@@ -167,9 +175,11 @@ def _confirmed(left: Node, right: Node, place: dict[str, Exact], unreal: bool, b
         evaluator = Evaluator(bits, dict(place), budget, complex_values=unreal)
         try:
             apart = _apart(left, right, evaluator)
-        except (Unclear, Outside, Undefined):
+        except (Unclear, Outside, Undefined) as error:
             if place:
                 return "undecided"
+            if isinstance(error, Undefined):
+                raise
             apart = None
         if apart is True:
             return "not_equal"

@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from rewardsvc.rewards.math import units, words
 from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, looks_like_word, whole
+from rewardsvc.rewards.math.matrices import folded
 from rewardsvc.rewards.math.policy import Params
 from rewardsvc.rewards.math.tokens import Token, Unreadable, repair, tokenize
 from rewardsvc.rewards.math.values import (
@@ -54,6 +55,7 @@ _CHOICE = re.compile(
     r"[\s$(*\[{]*+([A-Ja-j])\s*+(?:[$)*\]}]*+\s*+$|[).:\]]++[\s$*]*+(.*+)$)",
     re.DOTALL | re.IGNORECASE,
 )
+_ANOTHER = re.compile(r"(?i:\b(?:or|and|not)\b)|^[\s(]*[A-J]\b|[,;/]\s*+\(?[A-J]\b")
 _WRAPPERS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"), ("**", "**"), ("`", "`"), ("__", "__"))
 _TAIL = " \t\n\r.,;:。、"
 _SIGNS = {
@@ -65,6 +67,9 @@ _JOINTS = {
     "or": "or", "and": "and", "vee": "or", "wedge": "and", "or,": "or", "and,": "and", ", or": "or", ", and": "and",
     "as well as": "and", "and also": "and", "&": "and", ",": ",", "or else": "or", "as": "", "i.e.": "=",
 }  # fmt: skip
+MAX_ITEM_WORDS = 4
+"""A list with a longer phrase among its items is a sentence with commas, and compared as a whole."""
+
 _MONEY = {"$": "dollar", "euro": "euro", "pounds": "pounds_sterling", "yen": "yen", "cent": "cent"}
 _MARKS = {
     "%": "percent", "percent": "percent", "pct": "percent", "percentage": "percent", "per cent": "percent",
@@ -188,6 +193,8 @@ def _choice(text: str, policy: Params, hint: Value | None) -> Choice | None:
         return None
     letter, rest = found.groups()
     rest = (rest or "").strip()
+    if rest and (rest[0] in "+*/^=<>_-" or _ANOTHER.search(rest)):
+        return None
     if expected:
         return Choice(letter.upper(), rest)
     if rest or not letter.isupper():
@@ -353,6 +360,8 @@ class _Reader(Formulas):
 
     def _several(self, spans: list[tuple[int, int]], joint: str) -> Value:
         items = [self.value(*span) for span in spans]
+        if any(isinstance(item, Text) and len(item.words.split()) > MAX_ITEM_WORDS for item in items):
+            raise Unreadable("prose")
         kept = [item for item in items if not _is_condition(item)] or items
         if len(kept) == 1:
             return kept[0]
@@ -467,10 +476,10 @@ class _Reader(Formulas):
     def _union(self, start: int, end: int) -> Value | None:
         parts = self._split(start, end, "cup")
         if len(parts) > 1:
-            return Union(tuple(self.value(*part) for part in parts))
+            return Union(tuple(_open_interval(self.value(*part)) for part in parts))
         parts = self._split(start, end, "setminus")
         if len(parts) == 2:
-            return Difference(self.value(*parts[0]), self.value(*parts[1]))
+            return Difference(_open_interval(self.value(*parts[0])), self.value(*parts[1]))
         return None
 
     def _colons(self, spans: list[tuple[int, int]]) -> Value:
@@ -702,6 +711,7 @@ class _Reader(Formulas):
         if not mark and not unit and self.pairs.get(start) == end - 1 and self.kinds[start] in ("(", "["):
             return self._bracket(start, end - 1)
         node = self._spaced_number(start, end) or self.read(start, end)
+        node = folded(node)
         if node.op == "mat":
             return Matrix(tuple(row.args for row in node.args))
         if node.op == "deg" and not mark:
@@ -779,6 +789,15 @@ class _Reader(Formulas):
             self.place += 1
             return self._letter_after(name)
         return super()._atom(one)
+
+
+def _open_interval(value: Value) -> Value:
+    """Next to ∪, a pair in round brackets is an interval."""
+    if isinstance(value, Tuple) and len(value.items) == 2 and value.brackets == "()":
+        low, high = value.items
+        if isinstance(low, Formula) and isinstance(high, Formula):
+            return Interval(low.expr, high.expr, False, False)
+    return value
 
 
 def _base(phrase: str) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from rewardsvc.rewards.math.canon import show
 from rewardsvc.rewards.math.exact import Budget, Exhausted, Undefined, exact
 from rewardsvc.rewards.math.formulas import whole
 from rewardsvc.rewards.math.identity import Outcome, approximate, same
@@ -128,6 +129,8 @@ class _Finder:
             if isinstance(value, Listing) and all(isinstance(item, Interval | Union) for item in value.items):
                 return [piece for item in value.items for piece in self.pieces(item)]
             raise Shapeless
+        if all(item.signs == ("=",) for item in value.items if isinstance(item, Relation)):
+            return [piece for item in value.items for piece in self.pieces(item)]
         return self._common([self.merged(self.pieces(item)) for item in value.items])
 
     def _common(self, regions: list[list[Piece]]) -> list[Piece]:
@@ -307,5 +310,5 @@ def _label(node: Node) -> str:
     if node.op == "sym":
         return str(node.value)
     if node.op == "call" and str(node.value).startswith("f:"):
-        return str(node.value)
+        return show(node)
     raise Shapeless

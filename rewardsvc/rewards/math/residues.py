@@ -141,6 +141,9 @@ class Field:
         above = Fraction(radicand).numerator
         below = Fraction(radicand).denominator
         rest, root = above * below, 1
+        self.budget.pay(rest.bit_length() // 20)
+        if not rest:
+            return 0
         if rest < 0:
             rest, root = -rest, square_root(self.prime - 1, self.prime) or 0
         for small in _SMALL:
