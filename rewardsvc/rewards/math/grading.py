@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from rewardsvc.errors import BadReference
@@ -23,26 +23,34 @@ from rewardsvc.rewards.math.tokens import Unreadable
 from rewardsvc.rewards.math.values import Formula, Text, Value
 
 Outcome = Literal["equal", "not_equal", "undecided", "unparsable"]
+MAX_SHOWN = 1_000
+"""Characters of a text in a verdict."""
+
 MAX_REMEMBERED = 512
 MAX_REMEMBERED_LENGTH = 500
 MAX_SECOND_LENGTH = 300
 """Characters of a formula that the second tier is asked about; longer ones cost it seconds and it fails on most."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gold:
     """One accepted answer."""
 
     text: str
     value: Value
 
+    @cached_property
+    def shown(self) -> dict[str, Any]:
+        """The gold as a verdict shows it."""
+        return {"text": self.text[:MAX_SHOWN], "type": type_of(self.value), "canonical": canonical(self.value)}
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Judged:
     """What was found about one answer text. `gold` is the one that it was compared with last: the equal one, if any.
 
-    `tier` is 1 for the exact engine and 2 for math-verify; `type` and `canonical` are the answer's, None when it cannot
-    be read. `parts` has an entry for each part of a gold that has several.
+    `tier` is 1 for the exact engine and 2 for math-verify; `value` is None when the answer cannot be read. `parts` has
+    an entry for each part of a gold that has several.
     """
 
     outcome: Outcome
@@ -53,15 +61,13 @@ class Judged:
     parts: tuple[bool | None, ...] = ()
     value: Value | None = None
 
-    @property
-    def type(self) -> str | None:
-        """The type of the answer."""
-        return None if self.value is None else type_of(self.value)
-
-    @property
-    def canonical(self) -> str | None:
-        """The answer in its canonical form."""
-        return None if self.value is None else canonical(self.value)
+    @cached_property
+    def shown(self) -> dict[str, Any]:
+        """What the answer was taken for, what it was compared with, and by whom."""
+        shown: dict[str, Any] = {"tier": self.tier, "because": self.reason, "gold": self.gold.shown}
+        if self.value is not None:
+            shown |= {"type": type_of(self.value), "canonical": canonical(self.value)}
+        return shown | ({"parts": list(self.parts)} if self.parts else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +115,18 @@ def _against(gold: Gold, answer: str, policy: Policy) -> Judged:
 
 
 def _again(judged: Judged, answer: str) -> Judged:
-    """Asks the second tier about a pair of formulas, and of nothing else: with sets and equations it guesses."""
-    gold, value = judged.gold, judged.value
-    if judged.outcome != "undecided" or not (isinstance(gold.value, Formula) and isinstance(value, Formula)):
+    """Asks the second tier about two bare formulas, and nothing else: sets, equations and units it only guesses."""
+    gold = judged.gold
+    if judged.outcome != "undecided" or judged.reason == "budget" or judged.flags:
         return judged
-    if max(len(gold.text), len(answer)) > MAX_SECOND_LENGTH or judged.reason == "budget":
+    if not (_is_bare(gold.value) and _is_bare(judged.value)) or max(len(gold.text), len(answer)) > MAX_SECOND_LENGTH:
         return judged
     outcome = second.decide(gold.text, answer)
-    return Judged(outcome, f"second_{outcome}", 2, gold, judged.flags, judged.parts, value)
+    return Judged(outcome, f"second_{outcome}", 2, gold, (), judged.parts, judged.value)
+
+
+def _is_bare(value: Value | None) -> bool:
+    return isinstance(value, Formula) and value.unit is None and not value.mark
 
 
 @lru_cache(maxsize=256)

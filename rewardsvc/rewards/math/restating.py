@@ -39,7 +39,7 @@ def tasks(value: Value) -> frozenset[str]:
 
 def repeats(answer_text: str, prompt: str) -> bool:
     """Is the answer a formula of the question, apart from spacing?"""
-    return bool(answer_text) and _compact(answer_text) in _compact_formulas(prompt)
+    return bool(prompt and answer_text) and _compact(answer_text) in _compact_formulas(prompt)
 
 
 def is_trivial(answer_text: str) -> bool:

@@ -12,12 +12,9 @@ from rewardsvc.contract import text_of
 from rewardsvc.reward import Case, Cpu, PerRollout, Rollout, Task, Verdict
 from rewardsvc.rewards.math import credit, second
 from rewardsvc.rewards.math.answers import Found, find
-from rewardsvc.rewards.math.canon import canonical, type_of
-from rewardsvc.rewards.math.grading import Golds, Judged, golds, references
+from rewardsvc.rewards.math.grading import MAX_SHOWN, Golds, Judged, golds, references
 from rewardsvc.rewards.math.params import Params, asked
 from rewardsvc.rewards.math.restating import is_trivial, repeats
-
-_MAX_SHOWN = 1_000
 
 
 class Math(PerRollout):
@@ -94,8 +91,8 @@ class Math(PerRollout):
         flags = (*found.flags, *judged.flags)
         if repeated or reason == "restated_task":
             flags = (*flags, "restated_task")
-        evidence = _where(found, flags) | _what(judged) | {"policy": {"preset": by.preset, **dict(by.changes)}}
-        shown = found.text[:_MAX_SHOWN]
+        evidence = _where(found, flags) | judged.shown | {"policy": {"preset": by.preset, **dict(by.changes)}}
+        shown = found.text[:MAX_SHOWN]
         if reason == "undecided" and params.undecided == "unscored":
             return Verdict(status="resource_limit", reason=reason, answer=shown, evidence=evidence)
         reward = credit.of(judged, params.credit) if reason in ("equal", "not_equal") else 0.0
@@ -138,12 +135,3 @@ def _where(found: Found, flags: tuple[str, ...]) -> dict[str, Any]:
     """How the answer was found, and what about it should make one wary."""
     evidence: dict[str, Any] = {"method": found.method, "marks": found.count, "flags": list(dict.fromkeys(flags))}
     return evidence if found.text is None else evidence | {"start": found.start, "end": found.end}
-
-
-def _what(judged: Judged) -> dict[str, Any]:
-    """What the answer was taken for, what it was compared with, and by whom."""
-    gold = judged.gold
-    compared = {"text": gold.text[:_MAX_SHOWN], "type": type_of(gold.value), "canonical": canonical(gold.value)}
-    evidence = {"tier": judged.tier, "because": judged.reason, "gold": compared}
-    evidence |= {"type": judged.type, "canonical": judged.canonical}
-    return evidence | ({"parts": list(judged.parts)} if judged.parts else {})

@@ -20,14 +20,18 @@ FOLDER = Path(os.environ.get("REWARDSVC_SHARED_DATA", Path(__file__).parents[4] 
 PINNED_BUG = ("1-1/e", "1+1/e")
 """A public test that demands a wrong verdict; it is left out of the accuracy."""
 
+PARAMS = {"mathverify_tests": {"preset": "math-verify"}}
+"""Labels follow the policy of whoever wrote them: these sources are judged by the preset that imitates it."""
+
 
 class Row(NamedTuple):
-    """A completion, what it is judged by, and whether it is right."""
+    """A completion, what it is judged by and how, and whether it is right."""
 
     gold: str
     completion: str
     right: bool
     question: str = ""
+    params: dict[str, Any] = {}
 
 
 def lines(name: str) -> list[dict[str, Any]]:
@@ -45,7 +49,8 @@ def labelled(name: str) -> Iterator[Row]:
         if name.startswith("probes"):
             completion = completion[1:] if completion.startswith("@") else f"\\boxed{{{completion}}}"
         if not _is_pinned_bug(line):
-            yield Row(line["gold"], completion, bool(line["expected"]))
+            params = PARAMS.get(line.get("source", ""), {})
+            yield Row(line["gold"], completion, bool(line["expected"]), params=params)
 
 
 def _is_pinned_bug(line: dict[str, Any]) -> bool:
