@@ -267,12 +267,12 @@ _DENIAL = re.compile(r"(?:not|no longer|never|unknown|不是)\b", re.IGNORECASE)
 
 def _announced(text: str, low: int, several: SeveralBoxes, *, final: bool) -> _Mark | None:
     """The last announcement from `low` on that is not denied; if `final`, the last one that is called final."""
-    for found in announcements.announcements(text, low):
-        if found.final or not final:
-            clause = sentences.clause(text, found.start)
-            if not _DENIAL.match(clause.text):
-                method = "final_line" if found.final else "line"
-                return _Mark(_told(clause, several)._replace(method=method), clause.end)
+    found = (one for one in announcements.announcements(text, low) if one.final or not final)
+    for last in found:
+        clause = sentences.clause(text, last.start)
+        if not _DENIAL.match(clause.text):
+            method = "final_line" if last.final else "line"
+            return _Mark(_told(clause, several)._replace(method=method), clause.end, 1 + sum(1 for _ in found))
     return None
 
 

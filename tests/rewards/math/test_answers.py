@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardsvc.rewards.math.answers import STYLES, Found, find
+from rewardsvc.rewards.math.answers import STYLES, Found, find, reference
 from rewardsvc.rewards.math.bare import is_value
 
 SHARED = Path(os.environ.get("REWARDSVC_SHARED_DATA", "../shared/data"))
@@ -256,6 +256,36 @@ def test_the_method_says_how_it_was_found(text: str, method: str) -> None:
 )
 def test_flags_tell_what_should_make_one_wary(text: str, flags: set[str]) -> None:
     assert set(find(text).flags) == flags
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("\\boxed{1} \\boxed{2", 2),
+        ("The answer is 1.\nThe answer is 2.", 2),
+        ("#### 1", 1),
+        ("1", 1),
+        ("so it goes on", 0),
+    ],
+)
+def test_marks_are_counted(text: str, count: int) -> None:
+    assert find(text).count == count
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("42", "42"),
+        ("$x^2$", "$x^2$"),
+        ("5 apples and some words", "5 apples and some words"),
+        ("We add 2 and 2. #### 4", "4"),
+        ("Hence it is \\boxed{\\frac{1}{2}}, as was asked.", "\\frac{1}{2}"),
+        ("\\boxed{1", "\\boxed{1"),
+        ("", ""),
+    ],
+)
+def test_a_reference_may_be_a_whole_solution(given: str, used: str) -> None:
+    assert reference(given) == used
 
 
 class TestPolicy:
