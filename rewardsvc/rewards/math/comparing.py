@@ -323,8 +323,7 @@ class _Comparison:
             return self._one_relation(gold, answer)
         if self._other_statement(gold, answer):
             return "undecided"
-        plain_gold = self._reduced(gold)
-        self.doubtful = False  # the links of the gold are not the answer's business
+        plain_gold = self._reduced(gold, trusted=True)
         plain_answer = self._reduced(answer)
         if plain_answer is None or plain_gold is None:
             return "not_equal"
@@ -354,7 +353,7 @@ class _Comparison:
                 return outcome
         if relation.signs == ("in",):
             return self._member(gold, answer, relation)
-        bare = self._unwrapped(relation)
+        bare = self._unwrapped(relation, trusted=relation is gold)
         if bare is None:
             return self._not_unwrapped(relation, gold, answer)
         if isinstance(other, Listing | Tuple) and isinstance(bare, Formula) and _is_label(relation.sides[0]):
@@ -387,11 +386,11 @@ class _Comparison:
     def _member(self, gold: Value, answer: Value, relation: Relation) -> Outcome:
         return self._pair(gold, answer, relation, relation.sides[1])
 
-    def _unwrapped(self, relation: Relation) -> Value | None:
+    def _unwrapped(self, relation: Relation, trusted: bool) -> Value | None:
         """The value that an equation gives a name, or that a chain of constants ends in; None if it is neither."""
         if not self.policy.unwrap or not set(relation.signs) <= {"=", "~"}:
             return None
-        reduced = self._reduced(relation)
+        reduced = self._reduced(relation, trusted)
         if reduced is None:
             return Text("false chain", "false chain")
         if not isinstance(reduced, Relation):
@@ -408,8 +407,8 @@ class _Comparison:
             return None
         return reduced.sides[1]
 
-    def _reduced(self, relation: Relation) -> Value | None:
-        """A chain of equations as one equation or value; None when a link of it is false."""
+    def _reduced(self, relation: Relation, trusted: bool = False) -> Value | None:
+        """A chain of equations as one equation or value; None when a link of it is false, unless it is trusted."""
         if not set(relation.signs) <= {"=", "~"}:
             return relation
         labels = [side for side in relation.sides if _is_label(side)]
@@ -417,7 +416,7 @@ class _Comparison:
         if len(relation.signs) == 1 and (labels or not self._constant_link(relation)):
             return relation
         last = values[-1][1] if values else relation.sides[-1]
-        if self.policy.chains == "every_link" and not self._links_hold(values):
+        if not trusted and self.policy.chains == "every_link" and not self._links_hold(values):
             self.flag("chain_with_false_link")
             self.reason = "chain_with_false_link"
             return None
@@ -704,7 +703,7 @@ class _Comparison:
         if kinds in ((SetOf, Tuple), (Tuple, SetOf)) and not self.policy.set_or_tuple:
             return "not_equal"
         left, right, ordered = self._order(gold, answer, left, right)
-        if kinds == (SetOf, SetOf):
+        if kinds == (SetOf, SetOf) or (kinds == (Listing, Listing) and _are_points(left) and _are_points(right)):
             left, right = self._distinct(left), self._distinct(right)
         if ordered and self.policy.order != "everything":
             return self._in_order(left, right)
@@ -998,6 +997,11 @@ def _is_empty(value: Value) -> bool:
     return isinstance(value, SetOf) and not value.items
 
 
+def _are_points(items: Sequence[Value]) -> bool:
+    """Pairs and longer tuples in a list are the members of a solution set, which may be named twice."""
+    return all(isinstance(item, Tuple) for item in items)
+
+
 def _joined(value: Value) -> bool:
     """Is it a list of relations, which may mean one set of numbers?"""
     return isinstance(value, Listing | System) and all(
@@ -1091,7 +1095,7 @@ def _letter(value: Value) -> str | None:
 def _grid(value: Value) -> list[list[Value]] | None:
     """The entries of anything like a matrix: rows of values; a vector is one row for each entry."""
     if isinstance(value, Matrix):
-        return [[Formula(cell) for cell in row] for row in value.rows]
+        return [[_as_decimal(cell) for cell in row] for row in value.rows]
     if isinstance(value, Tuple | Listing):
         if all(isinstance(item, Tuple) for item in value.items):
             return [list(item.items) for item in value.items if isinstance(item, Tuple)]

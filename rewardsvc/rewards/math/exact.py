@@ -7,6 +7,7 @@ number grows beyond `MAX_BITS`. What is too big, irrational or symbolic has no v
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import reduce
 
@@ -244,7 +245,7 @@ def _greatest(parts: list[Exact], budget: Budget) -> Exact | None:
     return reduce(lambda one, other: one if one >= other else other, parts)
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[list[Exact], Budget], Exact | None]] = {
     "root": _root,
     "!": _factorial,
     "!!": _double_factorial,

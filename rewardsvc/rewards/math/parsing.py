@@ -95,8 +95,10 @@ def _plain(text: str, hint: Value | None) -> Formula | None:
     found = _PLAIN.fullmatch(text)
     if found is not None:
         sign, digits, decimals = found.groups()
-        if (digits is None and decimals is None) or (
-            digits and "," in digits and isinstance(hint, Listing | Tuple | SetOf)
+        if (
+            (digits is None and decimals is None)
+            or (digits or "").startswith("0,")
+            or (digits and "," in digits and isinstance(hint, Listing | Tuple | SetOf))
         ):
             return None
         return _decimal(sign + (digits or "0").replace(",", ""), decimals)
@@ -269,6 +271,8 @@ def _ungrouped(tokens: list[Token], place: int, inside: bool, hint: Value | None
         for near in (place - 1, place + 1)
     )
     expected = isinstance(hint, Listing | Tuple | SetOf) and len(hint.items) == len(pieces) and len(tokens) <= 3
+    if pieces[0] == "0" and len(pieces) == 2:
+        return [Token("number", ".".join(pieces), token.spaced)]
     if any(piece.startswith("0") for piece in pieces[1:]) and not (expected and inside):
         return [Token("number", token.text.replace(",", ""), token.spaced)]
     if not (inside or beside or expected):
@@ -365,6 +369,8 @@ class _Reader(Formulas):
         kept = [item for item in items if not _is_condition(item)] or items
         if len(kept) == 1:
             return kept[0]
+        if joint in ("or", "and"):
+            kept = [part for item in kept for part in _flat(item)]
         named = _distributed(kept)
         return named or Listing(tuple(kept), ";" if joint == "\\" else joint)
 
@@ -630,6 +636,8 @@ class _Reader(Formulas):
             base = _base(phrase)
             if base and tail == start + 1 and self.tokens[start].text.isdigit():
                 return Based(self.tokens[start].text, base)
+            if phrase.lower() in ("repeating", "recurring") and tail == start + 1:
+                return Formula(_repeating_last(self.tokens[start].text))
             if not (mark and phrase.lower() in _MARKS):
                 unit = units.unit(phrase)
                 if unit is None:
@@ -668,7 +676,7 @@ class _Reader(Formulas):
         if place > start and self.kinds[place - 1] in ("_", "^", "+", "-", "/", "cdot", "times", "*"):
             return False
         from_unit = place > start and (units.is_known(text) and len(text) > 1)
-        return from_unit or looks_like_word(text)
+        return from_unit or text in _MARKS or looks_like_word(text)
 
     def _is_unit_letter(self, place: int) -> bool:
         return self.tokens[place].text not in _CONSTANT_ROMAN and self.kinds[place - 1] not in (
@@ -791,6 +799,12 @@ class _Reader(Formulas):
         return super()._atom(one)
 
 
+def _flat(item: Value) -> tuple[Value, ...]:
+    """`1, 2 or 3` is one list of three numbers."""
+    plain = isinstance(item, Listing) and item.joint == "," and all(isinstance(part, Formula) for part in item.items)
+    return item.items if plain and isinstance(item, Listing) else (item,)
+
+
 def _open_interval(value: Value) -> Value:
     """Next to ∪, a pair in round brackets is an interval."""
     if isinstance(value, Tuple) and len(value.items) == 2 and value.brackets == "()":
@@ -798,6 +812,14 @@ def _open_interval(value: Value) -> Value:
         if isinstance(low, Formula) and isinstance(high, Formula):
             return Interval(low.expr, high.expr, False, False)
     return value
+
+
+def _repeating_last(text: str) -> Node:
+    """A decimal whose last digit goes on for ever."""
+    places = len(text.partition(".")[2])
+    if not places or len(text) > 50 or not text.replace(".", "", 1).isdigit():
+        raise Unreadable("repeating")
+    return number(whole(Fraction(text) + Fraction(int(text[-1]), 9 * 10**places)))
 
 
 def _base(phrase: str) -> int:

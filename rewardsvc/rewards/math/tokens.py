@@ -108,6 +108,7 @@ _TABLE = str.maketrans(
     | {chr(0xFF21 + place): chr(65 + place) for place in range(26)}
     | {chr(0xFF41 + place): chr(97 + place) for place in range(26)}
 )
+_RAISED_UNIT = re.compile(r"(?<=\d)[ ]?([mck]?m|ft|in|yd|mi)([²³])(?![a-zA-Z])")
 _RAISED_RUN = re.compile("[" + "".join(_RAISED) + "]++")
 _LOWERED_RUN = re.compile("[" + "".join(_LOWERED) + "]++")
 
@@ -116,12 +117,13 @@ def plain_signs(text: str) -> str:
     """Unicode mathematics as LaTeX in ASCII; invisible characters vanish. Letters that only look alike stay."""
     if text.isascii():
         return text
+    text = _RAISED_UNIT.sub(lambda unit: f"\\text{{ {unit.group(1)}^{_RAISED[unit.group(2)]}}}", text)
     text = _RAISED_RUN.sub(lambda run: "^{" + "".join(_RAISED[sign] for sign in run.group()) + "}", text)
     text = _LOWERED_RUN.sub(lambda run: "_{" + "".join(_LOWERED[sign] for sign in run.group()) + "}", text)
     return text.translate(_TABLE)
 
 
-_GROUPED = r"\d{1,3}(?:(?:,|\{,\}|\\?,[ ]?\\!|\\,|\\;|\\:|~)[ ]?\d{3})++(?!\d)(?!\{,\})"
+_GROUPED = r"\d{1,3}(?:(?:,|\\,|\\;|\\:|~|[ ]?\{,[ ]?\}[ ]?|\\?,?[ ]?\\![ ]?)\d{3})++(?!\d)(?!\{,\})"
 _TOKEN = re.compile(
     r"(?P<space>\s++|\\[,;:!> ~]|~|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut"
     r"|thinspace|(?:left|right)(?:\s*+\.(?!\d))?(?![a-z])|[bB]ig{1,2}[lrm]?|middle|hfill|newline|noindent|hline"
@@ -134,7 +136,7 @@ _TOKEN = re.compile(
     r"|operatorname\*?|rm|bf|emph|mathtt|mathcal|mathscr|mathfrak|mathbb|unit|pmb)\s*+\{(?P<text>[^{}]*+)\}"
     r"|\\mathbb\s++(?P<blackboard>[A-Z])"
     r"|\\(?P<command>[a-zA-Z]++|[%$#&{}|\\])"
-    r"|(?P<word>[a-zA-Z]{2,})"
+    r"|(?P<word>(?<=[\d)}$])(?:or|and)(?=[A-Z(\\$\d]|[a-z](?![a-z]))|[a-zA-Z]{2,})"
     r"|(?P<letter>[a-zA-Z])"
     r"|(?P<sign>\*\*|<=|>=|=<|!=|==|<>|->|=>|!!|'++|[-+*/^_=<>()\[\]{}|,;:!?&%@#\"`.$])"
     r"|(?P<other>.)",
