@@ -21,7 +21,7 @@ _STEMS = ("boxed", "\x08oxed", "fbox", "begin_of_box")
 # `\b` of a JSON string that was not escaped turns \boxed into a backspace and `oxed`.
 _OPENING = r"\\{1,4}(?:boxed|fbox)\s{0,8}\{|\x08oxed\s{0,8}\{|<\|begin_of_box\|>"
 _OPEN = re.compile(_OPENING)
-_TOKEN = re.compile(rf"{_OPENING}|<\|end_of_box\|>|\\.|[{{}}]", re.DOTALL)
+_TOKEN = re.compile(rf"{_OPENING}|<\|end_of_box\|>|\\.|\{{+|\}}+", re.DOTALL)
 _BRACELESS = re.compile(r"(?:\\boxed|\x08oxed)\s{0,8}(-?[0-9][0-9.,]*(?<![.,])|\\[A-Za-z]{1,20}|[A-Za-z](?![A-Za-z]))")
 
 
@@ -94,17 +94,26 @@ def _scan(text: str, low: int, high: int) -> tuple[list[Box], set[int]]:
     first = _opening(text, low, high)
     for token in _TOKEN.finditer(text, first.start() if first else high, high):
         kind = token[0]
-        if kind in ("}", "<|end_of_box|>"):
-            start, inner = waiting.pop() if waiting else (-1, -1)
-            if start >= 0:
-                _keep(boxes, Box(start, inner, token.start(), token.end()))
-        elif kind == "{":
-            waiting.append((-1, -1))
+        if kind[0] == "{":
+            waiting.extend([(-1, -1)] * len(kind))
+        elif kind[0] == "}" or kind == "<|end_of_box|>":
+            _close(boxes, waiting, token)
         elif len(kind) > 2:
             waiting.append(token.span())
         elif kind == "\\b" and (found := _BRACELESS.match(text, token.start())):
             boxes.append(Box(found.start(), found.start(1), found.end(1), found.end(1)))
     return boxes, {inner for _, inner in waiting}
+
+
+def _close(boxes: list[Box], waiting: list[tuple[int, int]], token: re.Match[str]) -> None:
+    """Closes as many braces as a run of closing braces has, and keeps the boxes among them."""
+    length = 1 if token[0][0] == "}" else len(token[0])
+    for place in range(token.start(), token.end(), length):
+        if not waiting:
+            return
+        start, inner = waiting.pop()
+        if start >= 0:
+            _keep(boxes, Box(start, inner, place, place + length))
 
 
 def _keep(boxes: list[Box], box: Box) -> None:
