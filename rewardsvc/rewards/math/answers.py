@@ -159,18 +159,21 @@ def _found(region: Span, mark: _Mark) -> Found:
 
 
 def _goes_on(text: str, end: int) -> bool:
-    return any(character.isalnum() for character in text[end : end + 200])
+    return _WORD_CHARACTER.search(text, end, end + 200) is not None
 
 
 def _has_hidden(text: str) -> bool:
     return not text.isascii() and any(unicodedata.category(character) == "Cf" for character in text)
 
 
+_WORD_CHARACTER = re.compile(r"[^\W_]")
+
+
 def _strongest(text: str, wanted: _Wanted) -> _Mark | None:
     """The last strong mark. The others are looked for behind the last box only, since it would rank before them."""
     box = _boxed(text, wanted.several_boxes) if "boxed" in wanted.styles else None
     low = box.end if box else 0
-    if box and not any(map(str.isalnum, text[low:])):
+    if box and not _WORD_CHARACTER.search(text, low):
         return box
     later = (_STRONG[style](text, low, wanted.several_boxes) for style in _STRONG if style in wanted.styles)
     return max((mark for mark in later if mark), key=lambda mark: mark.end, default=box)
