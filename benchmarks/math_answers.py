@@ -18,6 +18,8 @@ from math_verify import parse, verify
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import contextlib
+
 from rewardsvc.contract import Rollout, Task
 from rewardsvc.errors import NotScored
 from rewardsvc.rewards.math import Math
@@ -45,7 +47,8 @@ def percentile(values: Sequence[float], part: float) -> float:
 
 def accuracy() -> None:
     """One line per set: how many verdicts are as labelled, what was accepted, refused, left undecided, and the cost."""
-    print(f"{'set':24} {'rows':>5} {'right':>7} {'accepted':>8} {'unscored':>8} {'tier 2':>6} {'mean µs':>8} {'p99 µs':>8}")
+    heads = ("rows", 5), ("right", 7), ("accepted", 8), ("unscored", 8), ("tier 2", 6), ("mean µs", 8), ("p99 µs", 8)
+    print(f"{'set':24}", *(f"{head:>{width}}" for head, width in heads))
     for name, rows in SETS.items():
         right = accepted = unscored = second = 0
         micros = []
@@ -85,7 +88,10 @@ def speed() -> None:
     for row in rows:
         verify(parse(f"${row.gold}$" if "$" not in row.gold else row.gold), parse(row.completion))
     theirs = time.process_time() - began
-    print(f"{len(rows)} rows: ours {ours / len(rows) * 1e6:.0f} µs, math-verify {theirs / len(rows) * 1e6:.0f} µs CPU,", end=" ")
+    print(
+        f"{len(rows)} rows: ours {ours / len(rows) * 1e6:.0f} µs, math-verify {theirs / len(rows) * 1e6:.0f} µs CPU,",
+        end=" ",
+    )
     print(f"ratio {theirs / ours:.0f} (bar 100)")
     began = time.process_time()
     for _ in range(10):
@@ -102,10 +108,8 @@ def tell_hostile() -> None:
     params = Math.Params(second_tier=False)
     for name, (gold, completion) in hostile.INPUTS.items():
         began = time.process_time()
-        try:
+        with contextlib.suppress(NotScored):
             REWARD.score(Rollout(id="0", completion=completion), Task(reference=gold), params)
-        except NotScored:
-            pass
         seconds = time.process_time() - began
         total += seconds
         slow.append((seconds, name))

@@ -16,6 +16,7 @@ _TASKS = frozenset(["int", "sum", "prod", "lim", "derivative", "gcd", "lcm", "de
 _PIECE = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL)
 _TRIVIAL = re.compile(r"[-+]?[\d.,]*|[a-zA-Z]|\\[a-zA-Z]+")
 _MAX_PROMPT = 100_000
+_MAX_STRETCH = 300
 
 
 def tasks(value: Value) -> frozenset[str]:
@@ -49,7 +50,9 @@ def is_trivial(answer_text: str) -> bool:
 
 @lru_cache(maxsize=128)
 def _compact_formulas(prompt: str) -> frozenset[str]:
-    return frozenset(_compact(formula) for formula in formulas(prompt)) - {""}
+    # Where dollars also mean money, delimiters cannot be paired: any stretch between two of them may be a formula.
+    stretches = [piece for piece in prompt[:_MAX_PROMPT].replace("$$", "$").split("$") if len(piece) < _MAX_STRETCH]
+    return frozenset(_compact(formula) for formula in [*formulas(prompt), *stretches]) - {""}
 
 
 def formulas(prompt: str) -> list[str]:

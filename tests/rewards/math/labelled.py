@@ -98,8 +98,9 @@ def false_equation() -> Iterator[Row]:
 
 
 def last_formula() -> Iterator[Row]:
-    """The last formula of the question as the answer, where it is a task and not the gold itself."""
+    """The last formula of the question as the answer, where there is one and it is not the gold itself."""
     for gold, question in golds():
-        formulas = re.findall(r"\$([^$]+)\$", question)
-        if formulas and formulas[-1].strip() != gold.strip().strip("$"):
+        pieces = question.replace("\\$", "").replace("$$", "$").split("$")
+        formulas = [piece.strip() for piece in pieces[1::2] if re.search(r"\d|[a-zA-Z]", piece.replace("quad", ""))]
+        if len(pieces) % 2 and formulas and formulas[-1] != gold.strip().strip("$"):
             yield Row(gold, f"\\boxed{{{formulas[-1]}}}", False, question)
