@@ -99,10 +99,19 @@ def find(
     return found
 
 
+_UNCLOSED = re.compile(r"\s*\\{1,4}boxed\s?\{")
+
+
 def reference(text: str) -> str:
-    """A reference, which some data sets give as a whole solution: its marked answer, or else the text as it is."""
+    """A reference, which some data sets give as a whole solution: its marked answer, or else the text as it is.
+
+    A reference that is one box without its last brace means what is in it; for a completion that would be a guess.
+    """
     found = find(text, styles=("boxed", "tag", "hash", "line"), region="whole")
-    return text if found.text is None else found.text
+    if found.text is not None:
+        return found.text
+    opening = _UNCLOSED.match(text) if "truncated" in found.flags else None
+    return text[opening.end() :] if opening else text
 
 
 _TURN_END = re.compile(r"<(?:\|(?:im_end|im_start|eot_id|endoftext|end_of_text)\|>|/s>|｜end▁of▁sentence｜>)")

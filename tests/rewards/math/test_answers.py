@@ -280,7 +280,8 @@ def test_marks_are_counted(text: str, count: int) -> None:
         ("5 apples and some words", "5 apples and some words"),
         ("We add 2 and 2. #### 4", "4"),
         ("Hence it is \\boxed{\\frac{1}{2}}, as was asked.", "\\frac{1}{2}"),
-        ("\\boxed{1", "\\boxed{1"),
+        ("\\boxed{1", "1"),
+        ("so \\boxed{1", "so \\boxed{1"),
         ("", ""),
     ],
 )
