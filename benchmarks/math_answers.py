@@ -1,19 +1,24 @@
 """How right and how fast `math` is, beside math-verify on the same rows in the same run. CPU time, in one process.
 
-    .venv/bin/python benchmarks/math_answers.py [accuracy | speed | hostile]
+    .venv/bin/python benchmarks/math_answers.py [accuracy | speed | http | hostile]
 
 Rows come from the labelled data that the tests use (`tests/rewards/math/labelled.py`); without it only `hostile` runs.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import front
 from math_verify import parse, verify
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -26,6 +31,7 @@ from rewardsvc.rewards.math import Math
 from tests.rewards.math import hostile, labelled
 from tests.rewards.math.labelled import Row
 
+PORT, CONNECTIONS = 8153, 4
 REWARD, PARAMS = Math(), Math.Params()
 EASY = [(str(n), f"So the answer is \\boxed{{{n + (n % 4 == 0)}}}.") for n in range(1_000)]
 
@@ -101,6 +107,58 @@ def speed() -> None:
     print(f"easy mix: {10 * len(EASY) / seconds:,.0f} verdicts/s per core (bar 20,000)")
 
 
+def over_http() -> None:
+    """Verdicts per second and time per group of 16 over HTTP, service and load generator on the same processors."""
+    service = subprocess.Popen(
+        [sys.executable, "-m", "rewardsvc", "serve", "--port", str(PORT)], stderr=subprocess.DEVNULL
+    )
+    try:
+        front.wait_for(PORT)
+        front.load(PORT, [request(number) for number in range(200)])
+        requests = [request(number) for number in range(200, 2_200)]
+        cpu = front.cpu_seconds(service.pid)
+        began = time.perf_counter()
+        millis = latencies(requests)
+        seconds = time.perf_counter() - began
+        cpu = (front.cpu_seconds(service.pid) - cpu) / len(requests) * 1e6
+    finally:
+        service.terminate()
+        service.wait()
+    print(f"over HTTP: {16 * len(requests) / seconds:,.0f} verdicts/s (bar 5,000), per group p50", end=" ")
+    print(f"{percentile(millis, 0.5):.1f} ms, p99 {percentile(millis, 0.99):.1f} ms (bar 20), front {cpu:.0f} µs CPU")
+
+
+def request(number: int) -> bytes:
+    """A group with its own reference and reasoning; a quarter of its answers are right."""
+    gold = rf"\frac{{{number}}}{{{number + 3}}}"
+    rollouts = [
+        {"completion": f"<think>{'so it goes ' * 100}{i}</think> Thus \\boxed{{{number}/{number + 3 + i % 4}}}."}
+        for i in range(16)
+    ]
+    body = json.dumps({"task": {"prompt": "What?", "reference": gold}, "rollouts": rollouts}).encode()
+    head = "POST /v1/rewards/math HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def latencies(requests: Sequence[bytes]) -> list[float]:
+    """Milliseconds of each request, over a few connections with one request at a time on each."""
+
+    def drive(mine: Sequence[bytes]) -> list[float]:
+        times = []
+        with socket.create_connection(("127.0.0.1", PORT)) as sock:
+            for one in mine:
+                began = time.perf_counter()
+                sock.sendall(one)
+                front.read_reply(sock)
+                times.append((time.perf_counter() - began) * 1e3)
+        return times
+
+    with ThreadPoolExecutor(CONNECTIONS) as callers:
+        return [
+            ms for times in callers.map(drive, [requests[i::CONNECTIONS] for i in range(CONNECTIONS)]) for ms in times
+        ]
+
+
 def tell_hostile() -> None:
     """CPU of each hostile input in the fast tier, and of all together (bar 5 s)."""
     total = 0.0
@@ -120,7 +178,7 @@ def tell_hostile() -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1:] or ["accuracy", "speed", "hostile"]
+    asked = sys.argv[1:] or ["accuracy", "speed", "http", "hostile"]
     print(f"{len(os.sched_getaffinity(0))} processors, load average {os.getloadavg()[0]:.1f}")
     for name in asked:
-        {"accuracy": accuracy, "speed": speed, "hostile": tell_hostile}[name]()
+        {"accuracy": accuracy, "speed": speed, "http": over_http, "hostile": tell_hostile}[name]()
