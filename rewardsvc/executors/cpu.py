@@ -9,13 +9,14 @@ that item its number and the worker its life; the other rows of the shard go bac
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 
 from rewardsvc.clock import now_ns
 from rewardsvc.contract import RewardInfo
 from rewardsvc.errors import Crashed, NotScored, ResourceLimit, Timeout
 from rewardsvc.executors.line import Line
 from rewardsvc.executors.link import GARBAGE, RECYCLED, Link, Parent
-from rewardsvc.executors.pool import WATCH_SECONDS, Pool, order_of, refusal
+from rewardsvc.executors.pool import WATCH_SECONDS, Cost, Pool, order_of, refusal
 from rewardsvc.executors.vitals import Stopwatch, death, grown_mb
 from rewardsvc.executors.wire import Cell, Exit, FromWorker, Ready, Rejected, Results
 from rewardsvc.executors.work import Batch, Shard
@@ -36,6 +37,7 @@ class CpuPool(Pool):
         self._workers: set[_Worker] = set()
         self._free: list[_Worker] = []
         self.line = Line()
+        self._turns: defaultdict[str, Cost] = defaultdict(Cost)
 
     @property
     def links(self) -> list[Link]:
@@ -49,7 +51,11 @@ class CpuPool(Pool):
 
     def expected_wait(self, info: RewardInfo | None = None) -> float:
         """Seconds until work that is submitted now would start, whatever its reward."""
-        return sum(units * self.cost(reward) for reward, units in self.line.units.items()) / self._size
+        return sum(units * self._turns[reward].seconds for reward, units in self.line.units.items()) / self._size
+
+    def learn_turn(self, shard: Shard, units: int) -> None:
+        """A worker was taken by so many units until now: the way there and back counts, and a front that is busy."""
+        self._turns[shard.batch.info.name].learn((now_ns() - shard.sent_ns) / 1e9 / units, units)
 
     def refill(self) -> None:
         """Starts as many workers as are missing."""
@@ -148,6 +154,7 @@ class _Worker:
 
     def _finish(self, held: Shard) -> None:
         """The order is done; rows that the worker left out go back."""
+        self.pool.learn_turn(held, held.units)
         self._release()
         if held.called_off:
             self.pool.put_back(held)
@@ -232,6 +239,7 @@ class _Worker:
 
     def _count_as_cost(self, held: Shard) -> None:
         """An item that is never finished has taken its time all the same."""
+        self.pool.learn_turn(held, 1)
         mark, started_ns = self.link.cell.current() or (Cell.PREPARING, 0)
         if mark != Cell.PREPARING:
             self.pool.learn_cost(held.batch.info.name, (now_ns() - started_ns) / 1e9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from typing import ClassVar
 
 from rewardsvc.contract import RewardInfo
@@ -43,7 +44,7 @@ class Pool(ABC):
         self._parent = parent
         self._closed = False
         self._number = 0
-        self._costs: dict[str, Cost] = {}
+        self._costs: defaultdict[str, Cost] = defaultdict(Cost)
         self._backoff = _LEAST_BACKOFF
         self._retry: asyncio.TimerHandle | None = None
         self._looks = 0
@@ -96,12 +97,11 @@ class Pool(ABC):
 
     def cost(self, reward: str) -> float:
         """Seconds that an item of this reward takes, as a moving average."""
-        known = self._costs.get(reward)
-        return known.seconds if known else _FIRST_GUESS
+        return self._costs[reward].seconds
 
     def learn_cost(self, reward: str, seconds: float, items: int = 1) -> None:
         """So many items of a reward took so long, each; also those that were killed, after that time."""
-        self._costs.setdefault(reward, Cost()).learn(seconds, items)
+        self._costs[reward].learn(seconds, items)
 
     def learn_from(self, reward: str, results: Results) -> None:
         """What finished items took."""

@@ -198,8 +198,17 @@ class Shard:
     number: int
     batch: Batch
     rows: list[Row]
-    heard_ns: int
+    sent_ns: int
+    heard_ns: int = 0
     called_off: bool = False
+
+    def __post_init__(self) -> None:
+        self.heard_ns = self.sent_ns
+
+    @property
+    def units(self) -> int:
+        """How many units it makes."""
+        return 1 if self.batch.whole else len(self.rows)
 
     def rows_at(self, index: int) -> list[Row]:
         """The rows that fall with the one at `index`: itself, or the whole group."""

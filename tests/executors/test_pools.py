@@ -170,6 +170,23 @@ class TestCpuPool:
 
         asyncio.run(scene())
 
+    def test_the_expected_wait_counts_how_long_workers_are_taken_not_only_how_long_they_judge(self) -> None:
+        """A front that is busy hears late that a worker is free; what waits has to wait for that too."""
+
+        async def scene() -> None:
+            pool, parent = self.pool()
+            for _ in range(20):
+                pool.submit(batch_of(1)[0])
+                time.sleep(0.005)
+                order = parent.links[0].sent[-1]
+                parent.links[0].on_message(Results(order.number, good(0), done=True))
+            for _ in range(101):
+                pool.submit(batch_of(1)[0])
+            assert pool.cost("exact") < 0.001
+            assert pool.expected_wait() > 0.4
+
+        asyncio.run(scene())
+
 
 class TestIoPool:
     """One process that has many items under way."""
