@@ -150,6 +150,32 @@ def test_a_worker_stopped_from_outside_while_idle_loses_no_item(watched: Watched
         assert {verdict["reward"] for verdict in verdicts} == {1.0}
 
 
+def test_a_process_of_coroutines_that_cannot_be_started_keeps_the_service_from_being_ready(
+    start_watched: StartWatched,
+) -> None:
+    """The parent, which would have to fork another one, is stopped for a while."""
+    with start_watched() as service, service.keeping_its_belongings():
+        (io_worker,) = [worker for worker in service.workers if has_event_loop(worker)]
+        service.parent.suspend()
+        io_worker.kill()
+        wait_until(lambda: "coroutine rewards" in reasons_not_ready(service), 5)
+        wait_until(lambda: service.post("remote", group_of_one(200))[0] == 503, 5)
+        assert service.score("exact", ["1"], reference="1")[0]["reward"] == 1.0
+        waiting = ThreadPoolExecutor(1).submit(service.score, "remote", ["fine"], reference="fine")
+        service.parent.resume()
+        assert waiting.result()[0]["reward"] == 1.0
+        wait_until(lambda: ready(service))
+
+
+def has_event_loop(process: psutil.Process) -> bool:
+    descriptors = Path(f"/proc/{process.pid}/fd").iterdir()
+    return any("eventpoll" in os.readlink(descriptor) for descriptor in descriptors)
+
+
+def group_of_one(deadline_ms: int) -> dict[str, Any]:
+    return {"rollouts": [{"completion": "fine"}], "deadline_ms": deadline_ms}
+
+
 def test_no_process_outlives_a_front_that_is_killed(start_watched: StartWatched) -> None:
     with start_watched() as service:
         threading.Thread(target=score_in_vain, args=(service,)).start()
