@@ -13,9 +13,8 @@ from rewardsvc.rewards.math.tokens import MAX_TEXT, Unreadable, repair, tokenize
 from rewardsvc.rewards.math.values import Formula, Node, Relation, Tuple, Value
 
 _TASKS = frozenset(["int", "sum", "prod", "lim", "derivative", "gcd", "lcm", "det"])
-_PIECE = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL)
 _TRIVIAL = re.compile(r"[-+]?[\d.,]*|[a-zA-Z]|\\[a-zA-Z]+")
-_MAX_PROMPT = 100_000
+_MAX_PROMPT = 20_000
 _MAX_STRETCH = 300
 
 
@@ -40,7 +39,7 @@ def tasks(value: Value) -> frozenset[str]:
 
 def repeats(answer_text: str, prompt: str) -> bool:
     """Is the answer a formula of the question, apart from spacing?"""
-    return bool(prompt and answer_text) and _compact(answer_text) in _compact_formulas(prompt)
+    return bool(prompt and answer_text) and _compact(answer_text) in _compact_formulas(prompt[:_MAX_PROMPT])
 
 
 def is_trivial(answer_text: str) -> bool:
@@ -48,22 +47,23 @@ def is_trivial(answer_text: str) -> bool:
     return _TRIVIAL.fullmatch(_compact(answer_text)) is not None
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _compact_formulas(prompt: str) -> frozenset[str]:
     # Where dollars also mean money, delimiters cannot be paired: any stretch between two of them may be a formula.
-    stretches = [piece for piece in prompt[:_MAX_PROMPT].replace("$$", "$").split("$") if len(piece) < _MAX_STRETCH]
+    stretches = [stretch for stretch in _between_dollars(prompt) if len(stretch) < _MAX_STRETCH]
     return frozenset(_compact(formula) for formula in [*formulas(prompt), *stretches]) - {""}
 
 
 def formulas(prompt: str) -> list[str]:
-    """The formulas in a prompt: what stands between math delimiters, and the right-hand sides of equations there."""
-    found: list[str] = []
-    for piece in _PIECE.finditer(prompt[:_MAX_PROMPT]):
-        formula = next(group for group in piece.groups() if group is not None)
-        found.append(formula)
-        if "=" in formula:
-            found.extend(formula.split("="))
-    return found
+    """The formulas in a prompt: what stands between math delimiters, and the sides of equations there."""
+    found = _between_dollars(prompt)[1::2]
+    for opening, closing in ((r"\[", r"\]"), (r"\(", r"\)")):
+        found += [piece.partition(closing)[0] for piece in prompt.split(opening)[1:] if closing in piece]
+    return [formula for whole in found for formula in ([whole, *whole.split("=")] if "=" in whole else [whole])]
+
+
+def _between_dollars(prompt: str) -> list[str]:
+    return prompt.replace("$$", "$").split("$")
 
 
 def _compact(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from rewardsvc.contract import text_of
 from rewardsvc.reward import Case, Cpu, PerRollout, Rollout, Task, Verdict
 from rewardsvc.rewards.math import credit, second
-from rewardsvc.rewards.math.answers import Found, find
+from rewardsvc.rewards.math.answers import MAX_ANSWER, Found, find
 from rewardsvc.rewards.math.grading import MAX_SHOWN, Golds, Judged, golds, references
 from rewardsvc.rewards.math.params import Params, asked
 from rewardsvc.rewards.math.restating import is_trivial, repeats
@@ -83,6 +83,8 @@ class Math(PerRollout):
         accepted = golds(references(task.reference), by, params.second_tier)
         found = find(rollout.text, styles=params.styles, region=params.region, several_boxes=params.several_boxes)
         if found.text is None:
+            found = _verbatim(rollout.text, accepted) or found
+        if found.text is None:
             return Verdict.scored(0.0, "no_answer", evidence=_where(found, found.flags))
         answer = _without_exclamation(found, accepted)
         judged = accepted.judge(answer)
@@ -97,6 +99,15 @@ class Math(PerRollout):
             return Verdict(status="resource_limit", reason=reason, answer=shown, evidence=evidence)
         reward = credit.of(judged, params.credit) if reason in ("equal", "not_equal") else 0.0
         return Verdict.scored(reward, reason, answer=shown, evidence=evidence)
+
+
+def _verbatim(completion: str, accepted: Golds) -> Found | None:
+    """A completion that is the reference, to the letter, needs no mark."""
+    text = completion.strip()
+    if len(text) > MAX_ANSWER or all(text != gold.text for gold in accepted.accepted):
+        return None
+    start = completion.index(text)
+    return Found(text, start, start + len(text), "verbatim", 1)
 
 
 _SAID = frozenset({"line", "final_line", "conclusion", "hash"})

@@ -100,7 +100,8 @@ def false_equation() -> Iterator[Row]:
 def last_formula() -> Iterator[Row]:
     """The last formula of the question as the answer, where there is one and it is not the gold itself."""
     for gold, question in golds():
-        pieces = question.replace("\\$", "").replace("$$", "$").split("$")
+        text = re.sub(r"\[asy\].*?\[/asy\]", "", question, flags=re.DOTALL)
+        pieces = text.replace("\\$", "").replace("$$", "$").split("$")
         formulas = [piece.strip() for piece in pieces[1::2] if re.search(r"\d|[a-zA-Z]", piece.replace("quad", ""))]
         if len(pieces) % 2 and formulas and formulas[-1] != gold.strip().strip("$"):
             yield Row(gold, f"\\boxed{{{formulas[-1]}}}", False, question)

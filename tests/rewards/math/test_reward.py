@@ -35,6 +35,13 @@ def test_params_change_how_strictly_answers_are_compared() -> None:
     assert Math().score(rollout, task, Math.Params(preset="prm800k", decimals="rounded")).reward == 1.0
 
 
+def test_a_completion_that_is_the_reference_to_the_letter_needs_no_mark() -> None:
+    gold = "The lines are parallel, so they never meet"
+    verdict = Math().score(Rollout(id="0", completion=f"  {gold}\n"), Task(reference=gold), Math.Params())
+    assert (verdict.reward, verdict.evidence["method"]) == (1.0, "verbatim")
+    assert (verdict.evidence["start"], verdict.evidence["end"]) == (2, 2 + len(gold))
+
+
 @pytest.mark.parametrize("bomb", [r"\boxed{9!!!!!}", r"\boxed{10^{10^{10^{10}}}}"], ids=["factorials", "tower"])
 def test_a_bomb_costs_its_own_rollout_a_status_and_nobody_else(service_with_plugins: Any, bomb: str) -> None:
     began = time.monotonic()
