@@ -266,11 +266,11 @@ class _Comparison:
         )
 
     def _rounds_to_gold(self, gold: Formula, answer: Formula, distance: Fraction) -> bool:
-        if gold.places is None or (gold.significant or 0) < self.policy.gold_digits:
+        """A decimal answer must show more digits than the gold, and then the gold needs one digit more."""
+        needed = self.policy.gold_digits + (answer.places is not None)
+        if gold.places is None or gold.places <= 0 or (gold.significant or 0) < needed or _is_whole(answer.expr):
             return False
-        if (answer.places is not None and answer.places <= gold.places) or (
-            isinstance(answer.expr.value, int) and answer.expr.op == "num"
-        ):
+        if answer.places is not None and answer.places <= gold.places:
             return False
         return distance <= _half(gold.places)
 
@@ -520,6 +520,7 @@ class _Comparison:
             return self._interval_or_point(gold, answer)
         if isinstance(gold, Text | Choice) or isinstance(answer, Text | Choice):
             return None
+        gold, answer = _open_interval(gold), _open_interval(answer)
         return self._as_sets(gold, answer) or self._set_parts(gold, answer)
 
     def _set_parts(self, gold: Value, answer: Value) -> Outcome:
@@ -596,6 +597,13 @@ class _Comparison:
         if isinstance(gold, Choice) or isinstance(answer, Choice):
             return self._choice(answer if isinstance(gold, Choice) else gold)
         text, other = (gold, answer) if isinstance(gold, Text) else (answer, gold)
+        if (
+            isinstance(other, Listing)
+            and isinstance(text, Text)
+            and all(isinstance(item, Text) for item in other.items)
+        ):
+            joined = " and ".join(item.words for item in other.items if isinstance(item, Text))
+            return self._prose(text, Text(joined, words.shape(joined)))
         if not isinstance(text, Text) or (isinstance(other, SetOf) and not other.items):
             return "undecided"
         plain = text.words.replace(" ", "").isalpha() and len(text.words) < 60
@@ -624,6 +632,10 @@ class _Comparison:
 
     def matrices(self, gold: Value, answer: Value) -> Outcome:
         first, second = _grid(gold), _grid(answer)
+        if isinstance(gold, Formula) and second is not None:
+            first = _components(gold, len(second))
+        if isinstance(answer, Formula) and first is not None:
+            second = _components(answer, len(first))
         if first is None or second is None:
             return (
                 "undecided" if isinstance(gold, Formula | Text) or isinstance(answer, Formula | Text) else "not_equal"
@@ -917,6 +929,8 @@ def _is_name(node: Node, depth: int) -> bool:
         if name.startswith("f:"):
             return True
         return depth < 2 and len(node.args) == 1 and name in _NAMING and _is_name(node.args[0], depth + 1)
+    if node.op == "div" and all(part.op == "mul" and part.args[0] == _symbol("d") for part in node.args):
+        return True
     if node.op in ("mul", "div") and depth < 2:
         return all(_is_corner(part) for part in node.args)
     return False
@@ -995,6 +1009,15 @@ def _items(value: Value) -> list[Value] | None:
 
 def _is_empty(value: Value) -> bool:
     return isinstance(value, SetOf) and not value.items
+
+
+def _open_interval(value: Value) -> Value:
+    """A pair that is compared with a set is an interval."""
+    if isinstance(value, Tuple) and len(value.items) == 2 and value.brackets == "()":
+        low, high = value.items
+        if isinstance(low, Formula) and isinstance(high, Formula):
+            return Interval(low.expr, high.expr, False, False)
+    return value
 
 
 def _are_points(items: Sequence[Value]) -> bool:
@@ -1102,12 +1125,12 @@ def _grid(value: Value) -> list[list[Value]] | None:
         return [[item] for item in value.items]
     if isinstance(value, Interval):
         return [[Formula(value.low)], [Formula(value.high)]]
-    if isinstance(value, Formula):
-        for size in (3, 2):
-            vector = _basis_vector(value.expr, size)
-            if vector is not None:
-                return [[Formula(part)] for part in vector]
     return None
+
+
+def _components(value: Formula, size: int) -> list[list[Value]] | None:
+    vector = _basis_vector(value.expr, size)
+    return None if vector is None else [[Formula(part)] for part in vector]
 
 
 def _vector(rows: list[list[Value]]) -> list[Value] | None:

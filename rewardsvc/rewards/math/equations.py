@@ -88,9 +88,12 @@ def _same_zeros(first: Node, second: Node, budget: Budget) -> Outcome:
     outcomes = {_implied(first, second, budget), _implied(second, first, budget)}
     if outcomes == {"equal"}:
         return "equal"
-    if "not_equal" in outcomes or _separated(first, second, budget) or _separated(second, first, budget):
+    if "not_equal" in outcomes:
         return "not_equal"
-    return "undecided"
+    places = [_separated(first, second, budget), _separated(second, first, budget)]
+    if True in places:
+        return "not_equal"
+    return "not_equal" if places == [None, None] else "undecided"
 
 
 def _implied(first: Node, second: Node, budget: Budget) -> Outcome:
@@ -114,17 +117,19 @@ def _linear_root(node: Node, name: str, budget: Budget) -> Node | None:
     return Node("div", (negative(at_zero), slope))
 
 
-def _separated(first: Node, second: Node, budget: Budget) -> bool:
-    """Is there a point on the first curve that is clearly off the second?"""
+def _separated(first: Node, second: Node, budget: Budget) -> bool | None:
+    """Is there a point on the first curve that is clearly off the second? None when the first has no points."""
     names = sorted(names_of(first) | names_of(second))
+    found = None
     for name in sorted(names_of(first)):
         for place in islice(points(names), 3):
             for root in islice(_roots(first, name, place, budget), 2):
+                found = False
                 value = _float(second, {**place, name: root}, budget)
                 nearby = _float(second, {**place, name: root + Fraction(1, 1000)}, budget)
                 if value is not None and nearby is not None and abs(value) > 1e-6 * (1 + abs(nearby)):
                     return True
-    return False
+    return found
 
 
 def _roots(node: Node, name: str, place: dict[str, Exact], budget: Budget) -> Iterator[Fraction]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from functools import reduce
 
 from rewardsvc.rewards.math.formulas import whole
 from rewardsvc.rewards.math.values import Exact, Node
@@ -214,7 +213,7 @@ def _binomial(parts: list[Exact], budget: Budget) -> Exact | None:
 
 
 def _absolute(parts: list[Exact], budget: Budget) -> Exact | None:
-    return abs(parts[0])
+    return parts[0] if parts[0] >= 0 else -parts[0]
 
 
 def _floor(parts: list[Exact], budget: Budget) -> Exact | None:
@@ -238,11 +237,19 @@ def _all_whole(parts: list[Exact]) -> bool:
 
 
 def _least(parts: list[Exact], budget: Budget) -> Exact | None:
-    return reduce(lambda one, other: one if one <= other else other, parts)
+    least = parts[0]
+    for part in parts:
+        if part < least:
+            least = part
+    return least
 
 
 def _greatest(parts: list[Exact], budget: Budget) -> Exact | None:
-    return reduce(lambda one, other: one if one >= other else other, parts)
+    greatest = parts[0]
+    for part in parts:
+        if part > greatest:
+            greatest = part
+    return greatest
 
 
 _FUNCTIONS: dict[str, Callable[[list[Exact], Budget], Exact | None]] = {

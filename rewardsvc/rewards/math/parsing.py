@@ -13,7 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from rewardsvc.rewards.math import units, words
-from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, looks_like_word, whole
+from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, kind_of, looks_like_word, whole
 from rewardsvc.rewards.math.matrices import folded
 from rewardsvc.rewards.math.policy import Params
 from rewardsvc.rewards.math.tokens import Token, Unreadable, repair, tokenize
@@ -55,6 +55,14 @@ _CHOICE = re.compile(
     r"[\s$(*\[{]*+([A-Ja-j])\s*+(?:[$)*\]}]*+\s*+$|[).:\]]++[\s$*]*+(.*+)$)",
     re.DOTALL | re.IGNORECASE,
 )
+_COMPOUND = re.compile(r"([a-zA-Z]+),? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ([a-zA-Z]+)")
+_BRACED = re.compile(r"\\left\s*+\\\{\s*+\\begin\s*+\{(array|aligned|matrix|gathered|align)\}(?:\s*+\{[^{}]*+\})?")
+_UNBRACED = re.compile(r"\\end\s*+\{(?:array|aligned|matrix|gathered|align)\}\s*+\\right\s*+\.")
+_TEMPERATURE = re.compile(
+    r"(?:\^\s*+\{?\s*+\\circ\s*+\}?|°)\s*+(?:\\(?:text|mathrm|rm)\s*+\{\s*+~?)?([CF])(?![a-zA-Z])\s*+\}?"
+)
+_WHEN = frozenset(["if", "for", "when", "where", ",", "if,", "for all", "whenever"])
+_SCALES = {"C": "celsius", "F": "fahrenheit"}
 _ANOTHER = re.compile(r"(?i:\b(?:or|and|not)\b)|^[\s(]*[A-J]\b|[,;/]\s*+\(?[A-J]\b")
 _WRAPPERS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"), ("**", "**"), ("`", "`"), ("__", "__"))
 _TAIL = " \t\n\r.,;:。、"
@@ -133,7 +141,7 @@ def _careful(text: str, policy: Params, hint: Value | None) -> Value:
     choice = _choice(cleaned, policy, hint)
     if choice is not None:
         return choice
-    tokens = _prepared(tokenize(cleaned), hint)
+    tokens = _prepared(tokenize(_respelt(cleaned)), hint)
     if not tokens:
         raise Unreadable("empty")
     prose = words.words([cleaned]) if cleaned.isascii() and cleaned.replace(" ", "").replace("-", "").isalpha() else ""
@@ -155,7 +163,9 @@ def clean(text: str) -> str:
     text = text.strip()
     for _ in range(4):
         before = text
-        text = words.without_announcement(text.rstrip(_TAIL).strip() if not text.endswith("\\,") else text)
+        if not text.endswith(("\\,", "\\right.")):
+            text = text.rstrip(_TAIL).strip()
+        text = words.without_announcement(text)
         for opening, closing in _WRAPPERS:
             inner = text[len(opening) : -len(closing)]
             if (
@@ -172,6 +182,15 @@ def clean(text: str) -> str:
             text = found.group(1).strip()
         if text == before:
             break
+    return text
+
+
+def _respelt(text: str) -> str:
+    """The text with braces that only open a system written as cases, and temperatures with their scale as a unit."""
+    if "\\right" in text and _UNBRACED.search(text):
+        text = _UNBRACED.sub(r"\\end{cases}", _BRACED.sub(r"\\begin{cases}", text))
+    if "circ" in text or "°" in text:
+        text = _TEMPERATURE.sub(lambda found: f"\\text{{ {_SCALES[found.group(1)]}}}", text)
     return text
 
 
@@ -380,6 +399,8 @@ class _Reader(Formulas):
             return SetOf(())
         if kind in ("set R", "reals"):
             return Interval(MINUS_INFINITY, INFINITY, False, False)
+        if kind in _NUMBER_SETS:
+            return Text(kind, kind)
         if token.kind == "text":
             return self._words(token.text)
         if token.kind == "word" and kind == "word" and self.level <= 2:
@@ -407,6 +428,8 @@ class _Reader(Formulas):
 
     def _bare_word(self, text: str) -> Value:
         """Letters in a row and nothing else: short lower-case runs are products, the rest are words."""
+        if looks_like_word(text):
+            return _phrase(text) or Text(words.words([text]), text)
         product = text.islower() and len(text) <= 3 and not units.is_known(text) and words.spelt_number(text) is None
         expected = isinstance(self.hint, Formula) and text.islower() and len(text) <= 4
         if product or expected:
@@ -596,24 +619,29 @@ class _Reader(Formulas):
             "multline",
         ):
             rows, _ = self.rows(start, end)
-            lines = [(row[0][0], row[-1][1]) for row in rows]
-            self.kinds = ["{}" if kind == "&" else kind for kind in self.kinds]
-            return System(tuple(self._branch(*line) for line in lines if line[0] < line[1]))
+            lines = [self._line(row) for row in rows]
+            return System(tuple(line for line in lines if line is not None))
         return self._formula(start, end)
 
-    def _branch(self, start: int, end: int) -> Value:
-        while start < end and self.kinds[start] == "{}":
-            start += 1
-        if "{}" in self.kinds[start:end]:
-            middle = self.kinds.index("{}", start, end)
-            if self.kinds[middle + 1 : middle + 2] and self.kinds[middle + 1] not in _SIGNS:
-                return Tuple((self.value(start, middle), self._guarded(middle + 1, end)))
-            del self.tokens[middle : middle + 1]  # type: ignore[attr-defined]
-            raise Unreadable("environment")
-        return self.value(start, end)
+    def _line(self, row: list[tuple[int, int]]) -> Value | None:
+        """One line of a system: an aligned relation, or a value and the condition under which it holds."""
+        cells = [[*self.tokens[first:last]] for first, last in row if first < last]
+        if not cells:
+            return None
+        if len(cells) == 1 or kind_of(cells[1][0]) in _SIGNS:
+            return self._apart([token for cell in cells for token in cell])
+        condition = [token for cell in cells[1:] for token in cell]
+        while len(condition) > 1 and condition[0].text.strip().lower() in _WHEN:
+            condition = condition[1:]
+        return Tuple((self._apart(cells[0]), self._apart(condition)))
 
-    def _guarded(self, start: int, end: int) -> Value:
-        return self.value(start, end)
+    def _apart(self, tokens: list[Token]) -> Value:
+        """A value that is spelt by tokens of its own."""
+        if self.level > 4:
+            raise Unreadable("too_deep")
+        reader = _Reader(tokens, self.policy, self.hint)
+        reader.level = self.level
+        return reader.value(0, len(tokens))
 
     def _formula(self, start: int, end: int) -> Value:
         """A formula, and what may stand behind it: a percent sign, degrees, a unit."""
@@ -639,19 +667,37 @@ class _Reader(Formulas):
             if phrase.lower() in ("repeating", "recurring") and tail == start + 1:
                 return Formula(_repeating_last(self.tokens[start].text))
             if not (mark and phrase.lower() in _MARKS):
-                unit = units.unit(phrase)
-                if unit is None:
-                    raise Unreadable("prose")
+                return self._measured(start, tail, phrase)
             end = tail
             if self.kinds[end - 1] == "%":
                 end, mark = end - 1, "percent"
         return self._quantity(start, end, mark, unit)
 
+    def _measured(self, start: int, end: int, phrase: str) -> Value:
+        """A number with its unit, its scale (`2 million`), or both; `5 feet 6 inches` is one length."""
+        value = self._quantity(start, end, "", None)
+        if not isinstance(value, Formula):
+            raise Unreadable("prose")
+        compound = _COMPOUND.fullmatch(phrase)
+        if compound:
+            return _compound(value, *compound.groups())
+        first, _, rest = phrase.partition(" ")
+        scale = words.scale(first)
+        if scale > 1:
+            expr = Node("mul", (number(scale), value.expr))
+            value, phrase = replace(value, expr=expr, places=None, significant=None), rest
+            if not phrase:
+                return value
+        unit = units.unit(phrase)
+        if unit is None:
+            raise Unreadable("prose")
+        return replace(value, unit=unit)
+
     def _without(self, money: list[int], start: int, end: int, unit: Unit | None) -> Value:
         kept = [token for place, token in enumerate(self.tokens[start:end], start) if place not in money]
         if not kept:
             raise Unreadable("empty")
-        value = _Reader(kept, self.policy, self.hint).value(0, len(kept))
+        value = self._apart(kept)
         return replace(value, unit=value.unit or unit) if isinstance(value, Formula) else value
 
     def _tail(self, start: int, end: int) -> int | None:
@@ -812,6 +858,14 @@ def _open_interval(value: Value) -> Value:
         if isinstance(low, Formula) and isinstance(high, Formula):
             return Interval(low.expr, high.expr, False, False)
     return value
+
+
+def _compound(value: Formula, first: str, count: str, second: str) -> Formula:
+    larger, smaller = units.unit(first), units.unit(second)
+    if larger is None or smaller is None or not units.commensurable(larger, smaller) or larger.factor <= smaller.factor:
+        raise Unreadable("prose")
+    part = Fraction(count) * Fraction(smaller.factor) / Fraction(larger.factor)
+    return Formula(Node("add", (value.expr, number(whole(part)))), unit=larger)
 
 
 def _repeating_last(text: str) -> Node:

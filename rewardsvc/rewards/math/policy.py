@@ -24,8 +24,11 @@ class Params(Model):
         ),
     ] = "rounded"
     gold_digits: Annotated[
-        int, Meta(ge=1, le=50, description="Significant digits a decimal gold needs before an answer may round to it.")
-    ] = 3
+        int,
+        Meta(
+            ge=1, le=50, description="Significant digits a decimal gold needs before an exact answer may round to it."
+        ),
+    ] = 2
     answer_digits: Annotated[
         int,
         Meta(ge=1, le=50, description="Significant digits of a decimal answer that rounds a rational gold."),
@@ -33,7 +36,7 @@ class Params(Model):
     irrational_digits: Annotated[
         int,
         Meta(ge=1, le=50, description="Significant digits of a decimal answer that rounds an irrational gold."),
-    ] = 6
+    ] = 4
     relative_tolerance: Annotated[
         float, Meta(ge=0.0, le=0.5, description="Relative difference up to which numbers are equal; 0 is exact.")
     ] = 0.0

@@ -134,7 +134,7 @@ _TOKEN = re.compile(
     r"|(?P<number>(?:\d++(?:\.\d++)?+|\.\d++)[eE][-+]?\d++(?![\d.a-zA-Z^_])|\d++(?:\.\d++|\.(?![.\d]))?|\.\d++)"
     r"|\\(?:text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|mathrm|mathit|mathsf|mathbf|boldsymbol|bm"
     r"|operatorname\*?|rm|bf|emph|mathtt|mathcal|mathscr|mathfrak|mathbb|unit|pmb)\s*+\{(?P<text>[^{}]*+)\}"
-    r"|\\mathbb\s++(?P<blackboard>[A-Z])"
+    r"|\\mathbb\s++(?P<blackboard>[A-Z])|\\(?:mathbf|bf|boldsymbol)\s++(?P<bold>[a-zA-Z])(?![a-zA-Z])"
     r"|\\(?P<command>[a-zA-Z]++|[%$#&{}|\\])"
     r"|(?P<word>(?<=[\d)}$])(?:or|and)(?=[A-Z(\\$\d]|[a-z](?![a-z]))|[a-zA-Z]{2,})"
     r"|(?P<letter>[a-zA-Z])"
@@ -194,6 +194,8 @@ def _token(kind: str, found: re.Match[str], piece: str, spaced: bool) -> Token:
         return _words(piece, found.group("text"), spaced)
     if kind == "grouped":
         return _grouped(piece, spaced)
+    if kind == "bold":
+        return Token("bold", found.group("bold"), spaced)
     if kind == "blackboard":
         return Token("command", "set " + found.group("blackboard"), spaced)
     return Token("other", piece, spaced)

@@ -97,6 +97,11 @@ def spelt_number(text: str) -> int | None:
     return total + current
 
 
+def scale(word: str) -> int:
+    """What a word such as `million` multiplies the number before it by; 1 for other words."""
+    return _SCALES.get(word.lower(), 1)
+
+
 def members(text: str) -> list[str]:
     """The members of an enumeration such as `red and blue`, sorted; the text itself when it is none."""
     return sorted(part.strip() for part in _JOINT.split(text) if part.strip())
