@@ -131,7 +131,7 @@ def trimmed(span: Span) -> Span:
 
 def _without_stop(span: Span) -> Span:
     text = span.text
-    if not text.endswith((".", "。", "！")) or text.endswith("..") or _ABBREVIATION.search(text[-8:-1]):
+    if not text.endswith((".", "。", "！")) or text.endswith(("..", "\\right.")) or _ABBREVIATION.search(text[-8:-1]):
         return span
     return span._replace(text=text[:-1], end=span.end - 1).trimmed()
 
