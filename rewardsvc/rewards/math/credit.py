@@ -1,4 +1,4 @@
-"""How much a judged answer earns: all or nothing, by its right parts, or by how near a wrong formula is.
+"""What a judged answer earns: all or nothing, by its right parts, or by how near a wrong formula is.
 
 Nearness is the expression edit distance score of PHYBench (arXiv 2504.16074): with r the edit distance between the two
 expression trees relative to the size of the gold's, an answer that is not equal earns 0.6 - r, but at least 0. The
@@ -18,6 +18,7 @@ MAX_NODES = 60
 """Nodes of a tree that is compared; the work grows with the fourth power at worst."""
 
 _BEST_WRONG = 0.6
+_MOST_SHARED = 0.99  # right parts of an answer that is not equal as a whole, such as one in the wrong order
 _REORDERED = ("add", "mul")
 
 
@@ -26,10 +27,17 @@ def of(judged: Judged, credit: Credit) -> float:
     if judged.outcome == "equal":
         return 1.0
     if credit == "parts" and judged.parts:
-        return sum(part is True for part in judged.parts) / len(judged.parts)
+        return shared(judged)
     if credit == "tree_edit":
         return nearness(judged.gold.value, judged.value)
     return 0.0
+
+
+def shared(judged: Judged) -> float:
+    """The share of right parts, of all that the gold has or the answer claims: naming many is no way to more."""
+    claimed = len(getattr(judged.value, "items", ()))
+    right = sum(part is True for part in judged.parts)
+    return min(right / max(len(judged.parts), claimed), _MOST_SHARED)
 
 
 def nearness(gold: Value, answer: Value | None) -> float:
