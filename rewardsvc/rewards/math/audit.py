@@ -12,9 +12,9 @@ from typing import Literal
 
 from msgspec import structs
 
-from rewardsvc.rewards.math import answers
 from rewardsvc.rewards.math.canon import canonical, type_of
 from rewardsvc.rewards.math.comparing import decide
+from rewardsvc.rewards.math.grading import gold_of
 from rewardsvc.rewards.math.parsing import read
 from rewardsvc.rewards.math.policy import Params
 from rewardsvc.rewards.math.restating import formulas
@@ -87,11 +87,11 @@ class Audited:
 def audit(gold: str, prompt: str = "", policy: Params | None = None) -> Audited:
     """Examines one reference, with the question if there is one. Never raises, on any text."""
     policy = policy or Params()
-    text = answers.reference(gold)
     try:
-        value = read(text, policy)
+        accepted = gold_of(gold, policy)
     except Unreadable as why:
-        return Audited(text, None, None, ("unparsable",), "refused", reason=why.reason)
+        return Audited(gold, None, None, ("unparsable",), "refused", reason=why.reason)
+    text, value = accepted.text, accepted.value
     readings = _readings(text, policy)
     kind = _kind(text)
     found = {

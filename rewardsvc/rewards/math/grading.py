@@ -133,18 +133,24 @@ def _is_bare(value: Value | None) -> bool:
 def golds(texts: tuple[str, ...], asked: Asked, second_tier: bool) -> Golds:
     """References as golds; kept, because a whole group is judged by them. Raises `BadReference`."""
     policy = asked.policy()
-    return Golds(tuple(_gold(text, policy) for text in texts), policy, second_tier)
+    return Golds(tuple(_accepted(text, policy) for text in texts), policy, second_tier)
 
 
-def _gold(text: str, policy: Policy) -> Gold:
-    answer = answers.reference(text).strip()
+def _accepted(reference: str, policy: Policy) -> Gold:
     try:
-        value = read(answer, policy)
+        return gold_of(reference, policy)
     except Unreadable as why:
-        raise BadReference("unparsable_reference", f"{text[:200]!r} is no usable reference: {why.reason}.") from None
-    if isinstance(value, Text) and _BROKEN.search(answer.replace("\\{", "").replace("\\}", "")):
-        raise BadReference("unparsable_reference", f"{text[:200]!r} is no usable reference: a formula cut short.")
-    return Gold(answer, value)
+        said = f"{reference[:200]!r} is no usable reference: {why.reason}."
+        raise BadReference("unparsable_reference", said) from None
+
+
+def gold_of(reference: str, policy: Policy) -> Gold:
+    """A reference, which may be a whole solution, as a gold. Raises `Unreadable`, also for a formula cut short."""
+    text = answers.reference(reference).strip(" \n")  # a form feed may be what JSON has left of `\frac`
+    value = read(text, policy)
+    if isinstance(value, Text) and _BROKEN.search(text.replace("\\{", "").replace("\\}", "")):
+        raise Unreadable("cut_short")
+    return Gold(text, value)
 
 
 _BROKEN = re.compile(r"\\[a-zA-Z]+\s*\{[^{}]*\Z|[-+*/^_=<>]\s*\$?\s*\Z")
