@@ -23,6 +23,9 @@ EXACT = -(10**9)
 """Error exponent of a midpoint that is exact."""
 
 
+GAMMA_BITS = 500
+"""Precision up to which factorials of fractions are evaluated; their price grows with its square."""
+
 MAX_ROOT = 1_000
 """Roots up to this index are taken as roots, real for negative numbers too when odd; others are exponentials."""
 
@@ -71,7 +74,7 @@ class Evaluator:
         self.names = names
         self.budget = budget
         self.complex_values = complex_values
-        self.price = 1 if bits <= 53 else 6
+        self.price = 1 if bits <= 53 else 6 + bits // 40
         self.lost = 0
 
     def ball(self, node: Node) -> Ball:
@@ -462,6 +465,9 @@ def _gamma(evaluator: Evaluator, ball: Ball) -> Ball:
     size = evaluator._size(value)
     if value < 0 or size > (7 if evaluator.bits <= 53 else 20) or ball.error > -8:
         raise Unclear
+    if evaluator.bits > GAMMA_BITS:
+        raise Unclear
+    evaluator.budget.pay(evaluator.bits)
     result = evaluator.context.gamma(value + 1)
     extra = 12 if evaluator.bits <= 53 else 2
     reach = evaluator._size(result)

@@ -124,6 +124,12 @@ class Formulas:
             self.place, self.end, self.calls = saved
         return node
 
+    def closing(self, place: int) -> int:
+        """Where the bracket that opens here closes. Raises `Unreadable` when none opens here."""
+        if place not in self.pairs:
+            raise Unreadable("unbalanced")
+        return self.pairs[place]
+
     def _peek(self) -> str:
         return self.kinds[self.place] if self.place < self.end else ""
 
@@ -420,7 +426,7 @@ class Formulas:
         return self.calls or name.partition("_")[0].rstrip("'") in _CALLED
 
     def _call(self, name: str) -> Node:
-        closing = self.pairs[self.place]
+        closing = self.closing(self.place)
         if closing >= self.end:
             raise Unreadable("unbalanced")
         arguments = self._items(self.place + 1, closing)
@@ -487,8 +493,8 @@ class Formulas:
     def _fraction(self) -> Node:
         self.place += 1
         if self._peek() == "(" and self.tokens[self.place - 1].kind == "word":
-            items = self._items(self.place + 1, self.pairs[self.place])
-            self.place = self.pairs[self.place] + 1
+            items = self._items(self.place + 1, self.closing(self.place))
+            self.place = self.closing(self.place) + 1
             if len(items) != 2:
                 raise Unreadable("fraction")
             return fraction(*items)
@@ -510,7 +516,7 @@ class Formulas:
             or self.kinds[first + 1 : first + 2] != ["{"]
         ):
             return None
-        below = self.pairs[first + 1]
+        below = self.closing(first + 1)
         variable = "".join(token.text for token in self.tokens[first + 2 : below])
         self.place = below + 1
         return call("derivative", symbol(variable.removeprefix("d").removeprefix("partial")), self._product())
@@ -519,8 +525,8 @@ class Formulas:
         cube = self.tokens[self.place].text == "cbrt"
         self.place += 1
         index: Node = number(3 if cube else 2)
-        if self._peek() == "[" and self.pairs[self.place] < self.end - 1:
-            closing = self.pairs[self.place]
+        if self._peek() == "[" and self.closing(self.place) < self.end - 1:
+            closing = self.closing(self.place)
             index = self.read(self.place + 1, closing)
             self.place = closing + 1
         radicand = self._group() if self._peek() == "(" else self._argument()
@@ -529,8 +535,8 @@ class Formulas:
     def _binomial(self) -> Node:
         self.place += 1
         if self._peek() == "(":
-            items = self._items(self.place + 1, self.pairs[self.place])
-            self.place = self.pairs[self.place] + 1
+            items = self._items(self.place + 1, self.closing(self.place))
+            self.place = self.closing(self.place) + 1
         else:
             items = [self._argument(), self._argument()]
         if len(items) != 2:
@@ -539,7 +545,7 @@ class Formulas:
 
     def _bracketed(self) -> Node:
         name = {"lfloor": "floor", "lceil": "ceil"}.get(self._peek(), "")
-        closing = self.pairs[self.place]
+        closing = self.closing(self.place)
         if not name or closing >= self.end:
             raise Unreadable("not_a_formula")
         node = self.read(self.place + 1, closing)
@@ -551,7 +557,7 @@ class Formulas:
         self.place += 1
         if self._peek() not in ("(", "\\{", "{"):
             return call(name, self._operand())
-        closing = self.pairs[self.place]
+        closing = self.closing(self.place)
         if closing >= self.end:
             raise Unreadable("unbalanced")
         items = self._items(self.place + 1, closing)
@@ -653,7 +659,7 @@ class Formulas:
         if place <= 0 or place >= end:
             raise Unreadable("environment")
         if self.tokens[start + 2].text in ("array", "tabular") and self.kinds[place] == "{":
-            place = self.pairs[place] + 1
+            place = self.closing(place) + 1
         rows: list[list[tuple[int, int]]] = [[]]
         begin = place
         while place < end and self.kinds[place] != "end":
@@ -667,7 +673,7 @@ class Formulas:
             raise Unreadable("environment")
         if begin < place:
             rows[-1].append((begin, place))
-        return [row for row in rows if row], self.pairs[place + 1] + 1
+        return [row for row in rows if row], self.closing(place + 1) + 1
 
 
 _SPECIAL = {

@@ -24,7 +24,7 @@ WITNESSES = 4
 """Points at which formulas with names must agree."""
 
 BITS = 200
-MAX_PRECISION = 4_000
+MAX_PRECISION = 2_000
 _RANGES = (
     (Fraction(1, 5), Fraction(9, 10)),
     (Fraction(11, 10), Fraction(29, 10)),
@@ -170,7 +170,8 @@ def _at(left: Node, right: Node, place: dict[str, Exact], unreal: bool, budget: 
 
 
 def _confirmed(left: Node, right: Node, place: dict[str, Exact], unreal: bool, budget: Budget) -> Outcome:
-    bits = min(BITS + _height(left) + _height(right), MAX_PRECISION)
+    needed = BITS + _height(left) + _height(right)
+    bits = min(needed, MAX_PRECISION)
     for _ in range(3):
         evaluator = Evaluator(bits, dict(place), budget, complex_values=unreal)
         try:
@@ -184,7 +185,7 @@ def _confirmed(left: Node, right: Node, place: dict[str, Exact], unreal: bool, b
         if apart is True:
             return "not_equal"
         if apart is False and not evaluator.lost:
-            return "equal"
+            return "equal" if bits >= needed else "undecided"
         bits += evaluator.lost + BITS
         if bits > MAX_PRECISION:
             break

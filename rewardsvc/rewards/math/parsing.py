@@ -342,7 +342,7 @@ class _Reader(Formulas):
                 start += 1
             elif self.kinds[end - 1] in (",", ".", ";", ":", "\\", "?", "and", "other"):
                 end -= 1
-            elif self.kinds[start] == "{" and self.pairs[start] == end - 1:
+            elif self.kinds[start] == "{" and self.closing(start) == end - 1:
                 start, end = start + 1, end - 1
             else:
                 return start, end
