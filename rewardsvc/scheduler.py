@@ -34,7 +34,7 @@ from rewardsvc.contract import (
 from rewardsvc.errors import Draining, NotFound, Overloaded, Problem, RewardUnavailable, TooLarge, WrongShape
 from rewardsvc.executors.cpu import CpuPool
 from rewardsvc.executors.io import IoPool
-from rewardsvc.executors.link import Parent
+from rewardsvc.executors.parentage import Parent
 from rewardsvc.executors.pool import Pool
 from rewardsvc.executors.wire import Bootstrap
 from rewardsvc.executors.work import Batch
@@ -239,6 +239,7 @@ class Scheduler:
             self._exit(group)
 
     def _enter(self, name: str, request: ScoreRequest, arrived_ns: int) -> Group:
+        self.cpu.attend()
         self.refuse_if_full()
         info = self._info(name)
         wait = self._pool(info).expected_wait(info)

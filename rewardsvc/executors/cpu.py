@@ -15,7 +15,8 @@ from rewardsvc.clock import now_ns
 from rewardsvc.contract import RewardInfo
 from rewardsvc.errors import Crashed, NotScored, ResourceLimit, Timeout
 from rewardsvc.executors.line import Line
-from rewardsvc.executors.link import GARBAGE, RECYCLED, Link, Parent
+from rewardsvc.executors.link import GARBAGE, RECYCLED, Link
+from rewardsvc.executors.parentage import Parent
 from rewardsvc.executors.pool import WATCH_SECONDS, Cost, Pool, order_of, refusal
 from rewardsvc.executors.vitals import Stopwatch, death, grown_mb
 from rewardsvc.executors.wire import Cell, Exit, FromWorker, Ready, Rejected, Results
@@ -24,6 +25,7 @@ from rewardsvc.executors.work import Batch, Shard
 SHARD_SECONDS = 0.004
 _LOST_SECONDS = 1.0
 _LEAST_PAUSE = 0.001
+_ATTENTION_NS = 1_000_000
 
 
 class CpuPool(Pool):
@@ -37,6 +39,7 @@ class CpuPool(Pool):
         self._workers: set[_Worker] = set()
         self._free: list[_Worker] = []
         self.line = Line()
+        self._attended_ns = 0
         self._turns: defaultdict[str, Cost] = defaultdict(Cost)
 
     @property
@@ -52,6 +55,17 @@ class CpuPool(Pool):
     def expected_wait(self, info: RewardInfo | None = None) -> float:
         """Seconds until work that is submitted now would start, whatever its reward."""
         return sum(units * self._turns[reward].seconds for reward, units in self.line.units.items()) / self._size
+
+    def attend(self) -> None:
+        """Hears workers that are done, if nobody has for a while: called by a front that is busy with many callers.
+
+        One turn of its event loop may take dozens of milliseconds then, and a worker shall not be idle for so long.
+        """
+        now = now_ns()
+        if now - self._attended_ns > _ATTENTION_NS and self.line:
+            self._attended_ns = now
+            for worker in [worker for worker in self._workers if worker.held]:
+                worker.link.drain()
 
     def learn_turn(self, shard: Shard, units: int) -> None:
         """A worker was taken by so many units until now: the way there and back counts, and a front that is busy."""

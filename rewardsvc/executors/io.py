@@ -14,7 +14,8 @@ from rewardsvc.clock import now_ns
 from rewardsvc.contract import RewardInfo
 from rewardsvc.errors import NotScored, ResourceLimit, Timeout
 from rewardsvc.executors.line import Line
-from rewardsvc.executors.link import GARBAGE, RECYCLED, Link, Parent
+from rewardsvc.executors.link import GARBAGE, RECYCLED, Link
+from rewardsvc.executors.parentage import Parent
 from rewardsvc.executors.pool import Pool, order_of, refusal
 from rewardsvc.executors.vitals import Stopwatch, death, grown_mb
 from rewardsvc.executors.wire import Cancel, Exit, FromWorker, Ready, Rejected, is_mark_of, is_preparing

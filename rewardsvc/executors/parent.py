@@ -2,7 +2,7 @@
 
 Forking a warm parent costs milliseconds where a fresh interpreter with its imports costs seconds. It stays
 single-threaded and does nothing else, so that a fork is safe at any time; what a dead minder leaves behind it kills.
-Started by `link.Parent` as `python -m rewardsvc.executors.parent FD`.
+Started by `parentage.Parent` as `python -m rewardsvc.executors.parent FD`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from rewardsvc.contract import RewardInfo
 from rewardsvc.errors import WrongShape
-from rewardsvc.executors.link import Link, Parent
+from rewardsvc.executors.link import Link
+from rewardsvc.executors.parentage import Parent
 from rewardsvc.executors.wire import Order, Rejected, Results
 from rewardsvc.executors.work import Batch, Shard
 

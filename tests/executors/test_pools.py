@@ -187,6 +187,24 @@ class TestCpuPool:
 
         asyncio.run(scene())
 
+    def test_a_front_that_is_busy_with_callers_hears_a_worker_all_the_same(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scene() -> None:
+            pool, parent = self.pool()
+            (link,) = parent.links
+            for _ in range(2):
+                pool.submit(batch_of(1)[0])
+            order = link.sent[-1]
+            monkeypatch.setattr(link, "drain", lambda: link.on_message(Results(order.number, good(0), done=True)))
+            pool.attend()
+            assert len(link.sent) == 2, "without a turn of the event loop"
+            monkeypatch.setattr(link, "drain", lambda: pytest.fail("there is nothing to hand out"))
+            time.sleep(0.002)
+            pool.attend()
+
+        asyncio.run(scene())
+
 
 class TestIoPool:
     """One process that has many items under way."""
