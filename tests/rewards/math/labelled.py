@@ -74,7 +74,8 @@ def rewritten() -> Iterator[Row]:
     """Each gold as another hand would typeset it."""
     for gold, question in golds():
         other = re.sub(r"\\frac(?![a-z])", r"\\dfrac", gold)
-        other = re.sub(r"\\(?:left|right)(?![a-z])\s*(?!\.)", "", other) if r"\left." not in gold else other
+        if r"\left." not in gold and r"\right." not in gold:
+            other = re.sub(r"\\(?:left|right)(?![a-z])\s*", "", other)
         other = re.sub(r"(?<=[0-9a-z)}])\s*\+\s*(?=[0-9a-z(\\])", " + ", other)
         yield Row(gold, f"\\boxed{{ {other} }}", True, "")
 

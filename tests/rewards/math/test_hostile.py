@@ -53,7 +53,7 @@ def resident_mb() -> float:
 def test_memory_is_flat_over_a_hundred_thousand_calls() -> None:
     def judge(count: int, start: int) -> None:
         for n in range(start, start + count):
-            verdict_on(rf"\frac{{{n}}}{{7}}", rf"\boxed{{{n}/7 + x^{n % 9}}}")
+            verdict_on(rf"\frac{{{n}}}{{7}}", rf"\boxed{{{n}/7{f' + x^{n % 9}' * (n % 10 == 0)}}}")
 
     judge(20_000, 0)
     gc.collect()
