@@ -190,7 +190,8 @@ class _Comparison:
             return gold, answer
         if not units.commensurable(left, right):
             self.flag("unit_mismatch")
-            return None if units.tabled([left, right]) else (gold, answer)
+            known = units.known_part(left), units.known_part(right)
+            return None if all(known) and known[0] != known[1] else (gold, answer)
         if left.factor == right.factor:
             return gold, answer
         if self.policy.units == "match":

@@ -17,6 +17,12 @@ from rewardsvc.rewards.math.values import ONE, TEN, Node, call, listed, negative
 MAX_DEPTH = 48
 """How deep brackets, exponents and function arguments may nest."""
 
+MAX_NESTING = 60
+"""How many factors may be open at once, one inside the other: a bound on Python's own stack."""
+
+MAX_MARKS = 8
+"""Powers, factorials and percent signs behind one factor."""
+
 MAX_DIGITS = 4_000
 """Digits of one number: beyond, Python's own conversion refuses or takes quadratic time."""
 
@@ -106,11 +112,12 @@ class Formulas:
         self.place = 0
         self.end = 0
         self.depth = 0
+        self.nesting = 0
         self.calls = False
 
     def read(self, start: int, end: int, *, calls: bool = False) -> Node:
         """The formula that tokens `start` to `end` spell. `calls`: any name before a bracket is a function."""
-        saved = self.place, self.end, self.calls
+        saved, nesting = (self.place, self.end, self.calls), self.nesting
         self.place, self.end, self.calls = start, end, calls
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -121,6 +128,7 @@ class Formulas:
                 raise Unreadable("not_a_formula")
         finally:
             self.depth -= 1
+            self.nesting = nesting
             self.place, self.end, self.calls = saved
         return node
 
@@ -186,8 +194,9 @@ class Formulas:
         return self.kinds[place - 1] not in ("number", "grouped")
 
     def _factor(self) -> Node:
+        self._deeper()
         node = self._atom()
-        while True:
+        for _ in range(MAX_MARKS):
             kind = self._peek()
             if kind == "^":
                 node = self._power(node)
@@ -202,7 +211,9 @@ class Formulas:
             elif kind == "_" and node.op != "sym":
                 raise Unreadable("subscript")
             else:
+                self.nesting -= 1
                 return node
+        raise Unreadable("too_deep")
 
     def _factorial(self, node: Node, kind: str) -> Node:
         self.place += 1
@@ -220,10 +231,7 @@ class Formulas:
             return self._degrees(base)
         if self._skip_primes():
             return base
-        exponent = self._exponent()
-        if base.op == "pow" and self.kinds[self.place - 1] != "}":
-            return Node("pow", (base.args[0], Node("pow", (base.args[1], exponent))))
-        return Node("pow", (base, exponent))
+        return Node("pow", (base, self._exponent()))
 
     def _is_degree_sign(self) -> bool:
         following = self.kinds[self.place + 1 : min(self.place + 4, self.end)]
@@ -239,7 +247,17 @@ class Formulas:
     def _exponent(self) -> Node:
         self.place += 1
         sign = self._signs()
-        return _signed(sign, self._argument())
+        exponent = self._argument()
+        if self._peek() == "^" and not self._is_degree_sign():
+            self._deeper()
+            exponent = Node("pow", (exponent, self._exponent()))
+            self.nesting -= 1
+        return _signed(sign, exponent)
+
+    def _deeper(self) -> None:
+        self.nesting += 1
+        if self.nesting > MAX_NESTING:
+            raise Unreadable("too_deep")
 
     def _degrees(self, node: Node) -> Node:
         """Degrees, and minutes and seconds of arc behind them."""
@@ -274,10 +292,10 @@ class Formulas:
 
     def _argument(self) -> Node:
         """What TeX takes as one argument: a group, or one token; numbers are taken whole."""
-        kind = self._peek()
-        if kind == "{":
-            return self._group()
-        return self._atom(one=True)
+        self._deeper()
+        node = self._group() if self._peek() == "{" else self._atom(one=True)
+        self.nesting -= 1
+        return node
 
     def _group(self) -> Node:
         start, closing = self.place, self.pairs.get(self.place, -1)
@@ -774,14 +792,11 @@ _INVERSES = {name: "arc" + name for name in listed("sin cos tan cot sec csc sinh
 
 
 def _is_mixed(tokens: Sequence[Token], kinds: Sequence[str], place: int, above: list[Node], factor: Node) -> bool:
-    """Is this factor the fraction of a mixed number, a whole number directly before a proper fraction of numbers?"""
+    """Is this factor the fraction of a mixed number, a whole number directly before a fraction of numbers?"""
     if kinds[place] != "frac" or factor.op != "num" or not isinstance(factor.value, Fraction):
         return False
     return (
-        kinds[place - 1] == "number"
-        and tokens[place - 1].text.isdigit()
-        and above[-1].op == "num"
-        and 0 < factor.value < 1
+        kinds[place - 1] == "number" and tokens[place - 1].text.isdigit() and above[-1].op == "num" and factor.value > 0
     )
 
 

@@ -56,7 +56,7 @@ _CHOICE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _COMPOUND = re.compile(r"([a-zA-Z]+),? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ([a-zA-Z]+)")
-_BRACED = re.compile(r"\\left\s*+\\\{\s*+\\begin\s*+\{(array|aligned|matrix|gathered|align)\}(?:\s*+\{[^{}]*+\})?")
+_BRACED = re.compile(r"(?:\\left\s*+)?\\\{\s*+\\begin\s*+\{(array|aligned|matrix|gathered|align)\}(?:\s*+\{[^{}]*+\})?")
 _UNBRACED = re.compile(r"\\end\s*+\{(?:array|aligned|matrix|gathered|align)\}\s*+\\right\s*+\.")
 _TEMPERATURE = re.compile(
     r"(?:\^\s*+\{?\s*+\\circ\s*+\}?|°)\s*+(?:\\(?:text|mathrm|rm)\s*+\{\s*+~?)?([CF])(?![a-zA-Z])\s*+\}?"
@@ -150,8 +150,9 @@ def _careful(text: str, policy: Params, hint: Value | None) -> Value:
         if known is not None:
             return known
     try:
-        reader = _Reader(tokens, policy, hint)
-        return reader.value(0, len(tokens))
+        return _Reader(tokens, policy, hint).value(0, len(tokens))
+    except RecursionError:
+        raise Unreadable("too_deep") from None  # the caller's own stack was nearly full
     except Unreadable as error:
         if error.reason in ("too_deep", "too_many_digits"):
             raise

@@ -8,7 +8,6 @@ the table lacks (`apples`) is a dimension of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from fractions import Fraction
 
 from rewardsvc.rewards.math.values import Exact, Unit, listed
@@ -91,13 +90,15 @@ _TABLE: tuple[tuple[_Dimension, Exact, str], ...] = (
     (_power(bit=1), 8, "byte"),
 )
 _KNOWN = {name: (dimension, factor) for dimension, factor, names in _TABLE for name in listed(names)}
+_BASES = {base for dimension, _, _ in _TABLE for base, _ in dimension}
 _PIECE = re.compile(
-    r"(?P<name>[a-zA-Z_]+)|(?P<power>\^?\{?\s*(?P<digits>-?\d)\s*\}?)|(?P<slash>/)|(?P<dot>[-*.·\s])|(?P<other>.)"
+    r"(?P<name>[a-zA-Z_]+)|(?P<power>\^?\{?\s*(?P<digits>-?\d{1,3})\s*\}?)|(?P<slash>/)|(?P<dot>[-*.·\s])|(?P<other>.)"
 )
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 _IDLE = frozenset(
     ["of", "the", "a", "an", "in", "and", "total", "each", "about", "long", "away", "high", "old", "tall", "wide"]
 )
+MAX_POWER = 6
 MAX_WORDS = 6
 """A longer phrase after a number is prose, not a unit."""
 
@@ -135,7 +136,7 @@ def unit(phrase: str) -> Unit | None:
 def _names(phrase: str) -> list[tuple[str, int]] | None:
     """Names with their powers. None for what is no unit."""
     names: list[tuple[str, int]] = []
-    sign, coming = 1, 1
+    sign, coming, powered = 1, 1, False
     for found in _PIECE.finditer(phrase):
         piece = found.group()
         if found.lastgroup == "other":
@@ -143,7 +144,7 @@ def _names(phrase: str) -> list[tuple[str, int]] | None:
         if found.group("slash") or piece.lower() == "per":
             sign = -1
         elif found.group("name"):
-            word = piece.lower()
+            word, powered = piece.lower(), False
             if word in _POWERS:
                 if word in ("squared", "cubed") and names:
                     names[-1] = (names[-1][0], names[-1][1] * _POWERS[word])
@@ -153,8 +154,9 @@ def _names(phrase: str) -> list[tuple[str, int]] | None:
                 names.append((piece, sign * coming))
                 coming = 1
         elif found.group("digits"):
-            if not names:
+            if not names or powered or abs(int(found.group("digits"))) > MAX_POWER:
                 return None
+            powered = True
             names[-1] = (names[-1][0], names[-1][1] * int(found.group("digits")))
     return names if len(names) <= MAX_WORDS else None
 
@@ -164,6 +166,6 @@ def commensurable(left: Unit, right: Unit) -> bool:
     return left.dimension == right.dimension
 
 
-def tabled(units: Iterable[Unit]) -> bool:
-    """Are all names in the table? Between nouns outside it nothing can be said but that they are spelt differently."""
-    return all(_singular(name) in _KNOWN for one in units for name, _ in _names(one.name) or [])
+def known_part(one: Unit) -> tuple[tuple[str, int], ...]:
+    """The dimension of those names that the table has."""
+    return tuple((base, power) for base, power in one.dimension if base in _BASES)
