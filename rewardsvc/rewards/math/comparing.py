@@ -394,6 +394,8 @@ class _Comparison:
         reduced = self._reduced(relation, trusted)
         if reduced is None:
             return Text("false chain", "false chain")
+        if isinstance(reduced, Listing):
+            return _shared_value(reduced)
         if not isinstance(reduced, Relation):
             return reduced
         if len(reduced.signs) > 1 or not _is_label(reduced.sides[0]):
@@ -466,7 +468,7 @@ class _Comparison:
             outcome = self._named(gold, answer)
             if outcome is not None:
                 return outcome
-        if not all(isinstance(side, Formula) for side in (*gold.sides, *answer.sides)):
+        if not all(isinstance(side, Formula) and not side.unit for side in (*gold.sides, *answer.sides)):
             first, second = _assignments(gold), _assignments(answer)
             if first and second:
                 return self._assigned(first, second)
@@ -551,7 +553,7 @@ class _Comparison:
 
     def _as_sets(self, gold: Value, answer: Value) -> Outcome | None:
         """Both as sets of real numbers, or None when one is not."""
-        if not self.policy.interval_as_chain and (isinstance(gold, Relation) != isinstance(answer, Relation)):
+        if not self.policy.interval_as_chain and _is_inequality(gold) != _is_inequality(answer):
             return None
         try:
             first, name = region(_without_labels(gold), self.budget)
@@ -953,6 +955,12 @@ def _is_corner(node: Node) -> bool:
     return node.op in ("mul", "div") and all(map(_is_corner, node.args))
 
 
+def _shared_value(names: Listing) -> Value | None:
+    """The value that several names have been given in one chain."""
+    contents = [_bare(item) for item in names.items]
+    return contents[0] if all(content == contents[0] for content in contents) else None
+
+
 def _argument_names(first: Node, second: Node) -> dict[str, Node]:
     """How the arguments of a function are called on the other side."""
     if len(first.args) != len(second.args) or not all(part.op == "sym" for part in (*first.args, *second.args)):
@@ -1006,6 +1014,10 @@ def _items(value: Value) -> list[Value] | None:
     if isinstance(value, Matrix):
         return [Formula(cell) for row in value.rows for cell in row]
     return None
+
+
+def _is_inequality(value: Value) -> bool:
+    return isinstance(value, Relation) and value.signs != ("in",)
 
 
 def _is_empty(value: Value) -> bool:

@@ -73,6 +73,7 @@ def test_what_was_noticed_is_said(gold: str, answer: str, flag: str) -> None:
         ({"rename": False}, "f(x)=2x", "f(t)=2t", "not_equal"),
         ({"any_symbols": True}, "x+1", "y+1", "equal"),
         ({"restatement": "accept"}, "15", r"\sum_{n=1}^{5} n", "equal"),
+        ({"interval_as_chain": False}, r"x\in[1,4]", r"1\le x\le 4", "not_equal"),
         ({"algebra": False}, "x+x", "2x", "not_equal"),
         ({"either_gold": True}, "5 or 9", "9", "equal"),
     ],
