@@ -16,6 +16,7 @@ from rewardsvc.contract import RewardInfo, Verdict
 from rewardsvc.errors import NotScored, Problem, Timeout
 
 MAX_ATTEMPTS = 3
+_LOSSES_IN_COMPANY = {"cpu": 1, "io": 2}  # coroutines wait long: one after the other, they would all be late
 MAX_UPSETS = 2
 Row = tuple[int, str, Raw]
 """Index in the batch, the caller's id, encoded sample."""
@@ -38,7 +39,7 @@ class Batch:
     """Rows to be judged with the same task and params. Times are nanoseconds of the monotonic clock.
 
     A unit is what must stay together: one row, or (`whole`) all of them. Rows are handed out in shards of many; a row
-    that was in a shard when its worker was lost, and nobody could say which row was to blame, is handed out alone.
+    that was with a worker when it was lost, and nobody could say which row was to blame, is soon handed out alone.
     """
 
     __slots__ = (
@@ -87,8 +88,11 @@ class Batch:
 
     @property
     def next_is_suspect(self) -> bool:
-        """Whether the next row was in the hands of a lost worker that nobody else is to blame for."""
-        return bool(self._pending) and self._pending[0] in self._attempts
+        """Whether the next row runs alone: lost workers held it, and nobody else may be to blame for that."""
+        return bool(self._pending) and self._is_suspect(self._pending[0])
+
+    def _is_suspect(self, index: int) -> bool:
+        return self._attempts.get(index, 0) >= _LOSSES_IN_COMPANY[self.info.resources.kind]
 
     def next_units(self, most: int) -> tuple[int, list[Row] | None]:
         """Up to `most` units for a shard: (units taken from the queue, their rows).
@@ -101,12 +105,12 @@ class Batch:
                 return 1, self.rows
             self.give_up()
             return 1, None
-        left, attempts, wanted = self._left, self._attempts, self._owner.wanted
+        left, wanted = self._left, self._owner.wanted
         rows: list[Row] = []
         taken = 0
         while self._pending and len(rows) < most:
             index = self._pending[0]
-            if index in attempts:
+            if self._attempts and self._is_suspect(index):
                 most = 1
                 if rows:
                     break
@@ -159,8 +163,8 @@ class Batch:
     def put_back(self, rows: Sequence[Row], fault: NotScored | None = None) -> int:
         """Rows that a lost worker left undone run again, first of all; returns how many units that makes.
 
-        They may run again as often as somebody else was to blame. A loss that may be theirs (`fault`) makes each of
-        them run alone from then on, and the third one is put down to them.
+        They may run again as often as somebody else was to blame. A loss that may be theirs (`fault`), or the second
+        one where coroutines are lost, makes each of them run alone from then on, and the third is put down to them.
         """
         if fault is not None:
             self._suspect(rows, fault)

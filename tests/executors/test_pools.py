@@ -332,17 +332,35 @@ class TestIoPool:
 
         asyncio.run(scene())
 
-    def test_suspects_start_one_after_the_other(self) -> None:
+    def test_what_was_lost_together_runs_together_once_more_and_then_one_after_the_other(self) -> None:
         async def scene() -> None:
-            pool, parent, link = self.living()
+            pool, parent, first = self.living()
             for name in ("one", "two"):
                 pool.submit(batch_of(1, name=name, kind="io")[0])
-            link.on_gone(wire.Exit(1))
-            new = parent.links[1]
-            new.come_to_life()
+            first.on_gone(wire.Exit(1))
+            second = parent.links[1]
+            second.come_to_life()
+            assert [order.reward for order in second.sent] == ["one", "two"]
+            second.on_gone(wire.Exit(1))
+            third = parent.links[2]
+            third.come_to_life()
             pool._look()
-            assert [order.reward for order in new.sent] == ["one"]
-            self.answer(new, new.sent[0].number)
-            assert [order.reward for order in new.sent] == ["one", "two"]
+            assert [order.reward for order in third.sent] == ["one"]
+            self.answer(third, third.sent[0].number)
+            assert [order.reward for order in third.sent] == ["one", "two"]
+
+        asyncio.run(scene())
+
+    def test_the_third_loss_is_put_down_to_the_item_that_was_alone(self) -> None:
+        async def scene() -> None:
+            pool, parent, _ = self.living()
+            batch, caller = batch_of(2, kind="io")
+            pool.submit(batch)
+            for lost in range(3):
+                parent.links[lost].on_gone(wire.Exit(1))
+                parent.links[lost + 1].come_to_life()
+            assert caller.told == [(0, "exited")]
+            self.answer(parent.links[3], parent.links[3].sent[0].number)
+            assert caller.told == [(0, "exited"), (1, "good")]
 
         asyncio.run(scene())
