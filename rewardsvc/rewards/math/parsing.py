@@ -13,6 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from rewardsvc.rewards.math import units, words
+from rewardsvc.rewards.math.canon import canonical
 from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, kind_of, looks_like_word, whole
 from rewardsvc.rewards.math.matrices import folded
 from rewardsvc.rewards.math.policy import Params
@@ -95,7 +96,18 @@ def read(text: str, policy: Params, hint: Value | None = None) -> Value:
     if hint is not None and text == hint.source:
         return hint
     value = _plain(text, hint) or _careful(text, policy, hint)
-    return replace(value, source=text)
+    return replace(_as_asked(value, policy.answer_type), source=text)
+
+
+def _as_asked(value: Value, kind: str) -> Value:
+    """The members of a collection as the kind of collection that the caller said it is."""
+    if kind == "text" and not isinstance(value, Text):
+        return Text(words.words([canonical(value)]), words.shape(canonical(value)))
+    if not isinstance(value, Listing | Tuple | SetOf) or kind not in ("set", "tuple", "list"):
+        return value
+    if kind == "set":
+        return SetOf(value.items)
+    return Tuple(value.items) if kind == "tuple" else Listing(value.items)
 
 
 def _plain(text: str, hint: Value | None) -> Formula | None:

@@ -74,6 +74,10 @@ def test_what_was_noticed_is_said(gold: str, answer: str, flag: str) -> None:
         ({"any_symbols": True}, "x+1", "y+1", "equal"),
         ({"restatement": "accept"}, "15", r"\sum_{n=1}^{5} n", "equal"),
         ({"interval_as_chain": False}, r"x\in[1,4]", r"1\le x\le 4", "not_equal"),
+        ({"answer_type": "tuple"}, "4,7", "7,4", "not_equal"),
+        ({"answer_type": "set"}, "4,7", "4,7,7", "equal"),
+        ({"answer_type": "text"}, "x+x", "2x", "undecided"),
+        ({"decimal_comma": False}, "3,25", "3.25", "not_equal"),
         ({"algebra": False}, "x+x", "2x", "not_equal"),
         ({"either_gold": True}, "5 or 9", "9", "equal"),
     ],
@@ -126,6 +130,11 @@ def test_types_have_names(text: str, kind: str) -> None:
     value = read(text, POLICY)
     assert type_of(value) == kind
     assert 0 < len(canonical(value)) <= MAX_SHOWN
+
+
+def test_a_caller_may_say_what_an_ambiguous_gold_is() -> None:
+    kinds = [type_of(read("(4,7)", preset("house", answer_type=kind))) for kind in ("interval", "tuple", "list")]
+    assert kinds == ["interval", "tuple", "list"]
 
 
 @pytest.mark.parametrize(
