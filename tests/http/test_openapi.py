@@ -200,7 +200,7 @@ def test_rewards_with_like_names_do_not_share_components(service_with_plugins: S
 
 
 def test_numbers_that_are_whole_are_integers_as_the_schema_says(service_with_plugins: Service) -> None:
-    group = RIGHT | {"deadline_ms": 30_000.0, "params": {"float_digits": 6.0}}
+    group = RIGHT | {"deadline_ms": 30_000.0, "params": {"answer_digits": 6.0}}
     assert ask(service_with_plugins.port, post(group, reward="math")).status == 200
-    for wrong in ({"deadline_ms": 30_000.5}, {"deadline_ms": 1e300}, {"params": {"float_digits": 6.5}}):
+    for wrong in ({"deadline_ms": 30_000.5}, {"deadline_ms": 1e300}, {"params": {"answer_digits": 6.5}}):
         assert ask(service_with_plugins.port, post(group | wrong, reward="math")).status == 422
