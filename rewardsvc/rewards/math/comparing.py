@@ -607,6 +607,13 @@ class _Comparison:
         ):
             joined = " and ".join(item.words for item in other.items if isinstance(item, Text))
             return self._prose(text, Text(joined, words.shape(joined)))
+        if (
+            isinstance(other, Listing)
+            and isinstance(text, Text)
+            and all(isinstance(item, Choice) for item in other.items)
+        ):
+            chosen = sorted(item.letter for item in other.items if isinstance(item, Choice))
+            return "equal" if list(text.words) == chosen else "not_equal"
         if not isinstance(text, Text) or (isinstance(other, SetOf) and not other.items):
             return "undecided"
         plain = text.words.replace(" ", "").isalpha() and len(text.words) < 60
@@ -717,6 +724,13 @@ class _Comparison:
         kinds = (type(gold), type(answer))
         if kinds in ((SetOf, Tuple), (Tuple, SetOf)) and not self.policy.set_or_tuple:
             return "not_equal"
+        if (
+            isinstance(gold, Tuple)
+            and isinstance(answer, Tuple)
+            and len(left) == 2
+            and gold.brackets != answer.brackets
+        ):
+            return "not_equal"  # one may be a closed interval and the other an open one
         left, right, ordered = self._order(gold, answer, left, right)
         if kinds == (SetOf, SetOf) or (kinds == (Listing, Listing) and _are_points(left) and _are_points(right)):
             left, right = self._distinct(left), self._distinct(right)
