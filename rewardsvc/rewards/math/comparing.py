@@ -607,12 +607,9 @@ class _Comparison:
         ):
             joined = " and ".join(item.words for item in other.items if isinstance(item, Text))
             return self._prose(text, Text(joined, words.shape(joined)))
-        if (
-            isinstance(other, Listing)
-            and isinstance(text, Text)
-            and all(isinstance(item, Choice) for item in other.items)
-        ):
-            chosen = sorted(item.letter for item in other.items if isinstance(item, Choice))
+        letters = [_letter(item) for item in other.items] if isinstance(other, Listing) else []
+        if isinstance(text, Text) and letters and None not in letters:
+            chosen = sorted(letter for letter in letters if letter)
             return "equal" if list(text.words) == chosen else "not_equal"
         if not isinstance(text, Text) or (isinstance(other, SetOf) and not other.items):
             return "undecided"
