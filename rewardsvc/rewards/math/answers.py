@@ -102,11 +102,16 @@ def find(
 _UNCLOSED = re.compile(r"\s*\\{1,4}boxed\s?\{")
 
 
+_MAYBE_MARKED = re.compile(r"box|<a|####|[:]|\bis\b", re.IGNORECASE)
+
+
 def reference(text: str) -> str:
     """A reference, which some data sets give as a whole solution: its marked answer, or else the text as it is.
 
     A reference that is one box without its last brace means what is in it; for a completion that would be a guess.
     """
+    if text.isascii() and not _MAYBE_MARKED.search(text):
+        return text
     found = find(text, styles=("boxed", "tag", "hash", "line"), region="whole")
     if found.text is not None:
         return found.text

@@ -6,6 +6,7 @@ policies, in `policy`, and one list of presets beside it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple, Optional, get_args, get_type_hints
 
 import msgspec
@@ -85,8 +86,13 @@ class Asked(NamedTuple):
 
 def asked(params: Any) -> Asked:
     """The part of the params by which answers are compared."""
-    changes = tuple((name, value) for name in _NAMES if (value := getattr(params, name)) is not None)
-    return Asked(params.preset, changes)
+    return _asked(params.preset, structs.astuple(params)[_FIRST:])
+
+
+@lru_cache(maxsize=256)
+def _asked(preset: policy.Preset, values: tuple[Any, ...]) -> Asked:
+    return Asked(preset, tuple((name, value) for name, value in zip(_NAMES, values, strict=True) if value is not None))
 
 
 _NAMES = tuple(field.name for field in structs.fields(policy.Params))
+_FIRST = len(structs.fields(_Where))  # the policy's fields come after those of the base
