@@ -613,6 +613,8 @@ class _Comparison:
             return "equal" if list(text.words) == chosen else "not_equal"
         if not isinstance(text, Text) or (isinstance(other, SetOf) and not other.items):
             return "undecided"
+        if words.denies(text.words):
+            return "not_equal"
         plain = text.words.replace(" ", "").isalpha() and len(text.words) < 60
         return "not_equal" if plain else "undecided"
 
@@ -925,7 +927,7 @@ def _free_constant(node: Node) -> str | None:
 def _is_label(side: Value) -> bool:
     """Is this side of an equation a name for the other: a letter, `f(x)`, `AB`, `|AB|`, `(x, y)`, or words?"""
     if isinstance(side, Text):
-        return True
+        return not words.denies(side.words)
     if isinstance(side, Tuple | Listing):
         return all(map(_is_label, side.items))
     if isinstance(side, Ratio):

@@ -41,6 +41,7 @@ _SAME = {
     "false": "false",
     "incorrect": "false",
 }
+_DENIALS = frozenset(["not", "never", "neither", "nor", "isn't", "cannot", "can't", "don't", "except", "unknown"])
 _ANNOUNCED = re.compile(
     r"^(?:so |thus |therefore |hence )?(?:the )?(?:final )?(?:answers?|solutions?)(?: to [a-z ]{1,40})?"
     r"(?: is| are|:| set is)+",
@@ -95,6 +96,11 @@ def spelt_number(text: str) -> int | None:
         else:
             total, current = total + max(current, 1) * _SCALES[name], 0
     return total + current
+
+
+def denies(text: str) -> bool:
+    """Does the phrase deny something, as in `not 5`?"""
+    return not _DENIALS.isdisjoint(text.lower().replace(",", " ").split())
 
 
 def scale(word: str) -> int:
