@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from rewardsvc.extract import Span, after_reasoning
+from rewardsvc.extract import Span, after_reasoning, boxed
 from rewardsvc.rewards.math import announcements, bare, boxes, sentences
 
 Style = Literal["boxed", "tag", "hash", "line", "bracket", "conclusion", "bare"]
@@ -102,6 +102,14 @@ def find(
 _UNCLOSED = re.compile(r"\s*\\{1,4}boxed\s?\{")
 
 
+def _boxes_alone(text: str) -> str | None:
+    """What is in the boxes of a text that has several and hardly anything else: the parts of one answer."""
+    contents = [span.text for span in boxed(text)] if text.count("boxed") > 1 else []
+    outside = len(text) - sum(map(len, contents)) - len(r"\boxed{}") * len(contents)
+    return ", ".join(contents) if len(contents) > 1 and outside <= _BETWEEN * len(contents) else None
+
+
+_BETWEEN = 6  # characters between two boxes
 _MAYBE_MARKED = re.compile(r"box|<a|####|[:]|\bis\b", re.IGNORECASE)
 
 
@@ -114,7 +122,7 @@ def reference(text: str) -> str:
         return text
     found = find(text, styles=("boxed", "tag", "hash", "line"), region="whole")
     if found.text is not None:
-        return found.text
+        return _boxes_alone(text) or found.text
     opening = _UNCLOSED.match(text) if "truncated" in found.flags else None
     return text[opening.end() :] if opening else text
 

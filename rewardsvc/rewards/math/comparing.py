@@ -70,10 +70,13 @@ class Decision:
 
 _SAME = Decision("equal", "same_value")
 _OTHER = Decision("not_equal", "different_number")
+_UNREDUCED = Decision("not_equal", "unreduced_fraction")
 
 
 def decide(gold: Value, answer: Value, policy: Params) -> Decision:
     """Is the answer the gold? Never raises; `undecided` when neither could be shown."""
+    if policy.fractions == "as_written" and _is_fraction(gold) != _is_fraction(answer):
+        return _UNREDUCED
     if type(gold) is Formula and type(answer) is Formula and gold.expr.op == answer.expr.op == "num":
         if gold.expr.value == answer.expr.value:
             if (gold.unit is None or answer.unit is None) and gold.mark == answer.mark and policy.missing_unit:
@@ -89,6 +92,12 @@ def decide(gold: Value, answer: Value, policy: Params) -> Decision:
     comparison = _Comparison(policy)
     outcome = comparison.run(gold, answer)
     return Decision(outcome, comparison.reason or outcome, tuple(comparison.flags), comparison.parts)
+
+
+def _is_fraction(value: Value) -> bool:
+    """Whether a whole number is written as a fraction."""
+    whole_number = isinstance(value, Formula) and value.expr.op == "num" and value.expr.value == int(value.expr.value)
+    return whole_number and ("/" in value.source or "frac" in value.source)
 
 
 def _parts_of_same(gold: Value) -> Decision:
@@ -376,7 +385,7 @@ class _Comparison:
         return "not_equal"
 
     def _tuple_as_interval(self, relation: Relation, other: Value) -> Outcome | None:
-        if not isinstance(other, Tuple) or len(other.items) != 2 or not self.policy.interval_as_chain:
+        if not isinstance(other, Tuple) or len(other.items) != 2 or self.policy.interval_as_chain == "never":
             return None
         low, high = other.items
         if not isinstance(low, Formula) or not isinstance(high, Formula):
@@ -553,7 +562,10 @@ class _Comparison:
 
     def _as_sets(self, gold: Value, answer: Value) -> Outcome | None:
         """Both as sets of real numbers, or None when one is not."""
-        if not self.policy.interval_as_chain and _is_inequality(gold) != _is_inequality(answer):
+        chains = self.policy.interval_as_chain
+        if _is_inequality(answer) > _is_inequality(gold) and chains != "either":
+            return None
+        if _is_inequality(gold) > _is_inequality(answer) and chains == "never":
             return None
         try:
             first, name = region(_without_labels(gold), self.budget)

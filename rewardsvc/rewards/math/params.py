@@ -38,9 +38,7 @@ class _Where(Model, kw_only=True):
     preset: Annotated[
         policy.Preset, Meta(description="The policy to start from, named after the grader it imitates.")
     ] = "house"
-    styles: Annotated[list[Style], Meta(description="The marks of a final answer that count.")] = msgspec.field(
-        default_factory=lambda: list(STYLES)
-    )
+    styles: Annotated[tuple[Style, ...], Meta(description="The marks of a final answer that count.")] = STYLES
     region: Annotated[Region, Meta(description="Where in the completion the answer may stand.")] = "after_reasoning"
     several_boxes: Annotated[
         SeveralBoxes,

@@ -147,7 +147,7 @@ def significant_digits(literal: str) -> int:
 
 
 def _careful(text: str, policy: Params, hint: Value | None) -> Value:
-    cleaned = clean(repair(text))
+    cleaned = clean(repair(text, policy.repair))
     if not cleaned:
         raise Unreadable("empty")
     choice = _choice(cleaned, policy, hint)

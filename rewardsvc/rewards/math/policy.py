@@ -40,6 +40,10 @@ class Params(Model):
     relative_tolerance: Annotated[
         float, Meta(ge=0.0, le=0.5, description="Relative difference up to which numbers are equal; 0 is exact.")
     ] = 0.0
+    fractions: Annotated[
+        Literal["value", "as_written"],
+        Meta(description="`as_written`: a fraction that makes a whole number, such as 6/2, is not that number."),
+    ] = "value"
     percent: Annotated[
         Literal["either", "strict", "ignore"],
         Meta(description="`either`: 50% equals 0.5 and 50; `strict`: only 0.5; `ignore`: only 50."),
@@ -79,8 +83,14 @@ class Params(Model):
         Literal["reject", "accept"],
         Meta(description="An answer that leaves the task unevaluated, as an integral, sum, limit, derivative or gcd."),
     ] = "reject"
-    interval_as_chain: Annotated[bool, Meta(description="`a < x < b` equals the interval `(a, b)`.")] = True
+    interval_as_chain: Annotated[
+        Literal["either", "in_gold", "never"],
+        Meta(description="Where `a < x < b` may stand for the interval (a, b): on either side, in the gold, nowhere."),
+    ] = "either"
     decimal_comma: Annotated[bool, Meta(description="`1,5` may be a decimal when the other side is one.")] = True
+    repair: Annotated[
+        bool, Meta(description="Backslashes that JSON escapes have eaten (a tab and `ext`) are put back.")
+    ] = True
     algebra: Annotated[bool, Meta(description="Off: only the same spelling or the same plain number is equal.")] = True
     either_gold: Annotated[bool, Meta(description="A gold `a or b` is met by one of its members.")] = False
     answer_type: Annotated[
@@ -93,6 +103,8 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     "house": {},
     "math-verify": {
         "chains": "last",
+        "interval_as_chain": "in_gold",
+        "repair": False,
         "irrational_digits": 7,
         "answer_digits": 2,
         "percent": "either",
@@ -109,10 +121,11 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     },
     "prm800k": {
         "decimals": "exact",
+        "fractions": "as_written",
         "percent": "ignore",
         "units": "ignore",
         "order": "nothing",
-        "interval_as_chain": False,
+        "interval_as_chain": "never",
         "rename": False,
     },
     "gsm8k": {"percent": "ignore", "units": "ignore", "decimals": "exact", "unwrap": True},

@@ -52,13 +52,13 @@ _SINGLE = re.compile(r"(?<!\\)\\(?:begin|hline)")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z]{2,}|[{}])")
 
 
-def repair(text: str) -> str:
+def repair(text: str, controls: bool = True) -> str:
     r"""`text` with the LaTeX commands restored whose first letters a JSON decoder took for a control character.
 
     Total and linear. Only control characters followed by the rest of a known command change: a line break before
-    `eq` becomes `\neq`, a line break before `so` stays.
+    `eq` becomes `\neq`, a line break before `so` stays. Without `controls` only doubled backslashes are halved.
     """
-    if not text.isprintable():
+    if controls and not text.isprintable():
         text = _DAMAGED.sub(lambda found: "\\" + _CONTROL[found.group()[-1]], text)
     if "\\\\" in text and not _SINGLE.search(text):
         text = _DOUBLED.sub("\\\\", text)

@@ -20,7 +20,7 @@ FOLDER = Path(os.environ.get("REWARDSVC_SHARED_DATA", Path(__file__).parents[4] 
 PINNED_BUG = ("1-1/e", "1+1/e")
 """A public test that demands a wrong verdict; it is left out of the accuracy."""
 
-PARAMS = {"mathverify_tests": {"preset": "math-verify"}}
+PARAMS = {"mathverify_tests": {"preset": "math-verify"}, "simple_evals": {"preset": "prm800k"}}
 """Labels follow the policy of whoever wrote them: these sources are judged by the preset that imitates it."""
 
 
