@@ -25,8 +25,9 @@ class Math(PerRollout):
     nothing but an answer. A completion that marks none has none, whatever numbers stand in it.
 
     An exact engine of our own reads and compares both sides: it says equal or not equal only when that is shown, never
-    because two floats look alike or two equations have no solutions. What it cannot decide goes to math-verify under a fixed budget;
-    what that cannot decide either gets no number (`resource_limit`, reason `undecided`) unless `undecided` is `zero`.
+    because two floats look alike or two equations have no solutions. What it cannot decide goes to math-verify under a
+    fixed budget; what that cannot decide either gets no number (`resource_limit`, reason `undecided`) unless the param
+    `undecided` is `zero`.
     A list of references means that any of them is accepted.
     """
 
