@@ -15,7 +15,7 @@ from rewardsvc.cli.terminal import FAILED, UNSCORED, console, stop
 
 if TYPE_CHECKING:
     from rewardsvc.rewards.math.audit import Audited
-    from rewardsvc.rewards.math.policy import Params
+    from rewardsvc.rewards.math.policy import Policy
 
 app = typer.Typer(help="Tools around the reward `math`.", no_args_is_help=True)
 
@@ -85,7 +85,7 @@ def audit(
     raise typer.Exit(UNSCORED if unusable else 0)
 
 
-def _policy(name: str) -> Params:
+def _policy(name: str) -> Policy:
     try:
         from rewardsvc.rewards.math import policy
     except ImportError:
@@ -93,7 +93,7 @@ def _policy(name: str) -> Params:
     presets: Mapping[Any, Any] = policy.PRESETS
     if name not in presets:
         stop(f"There is no preset {name!r}; there are {', '.join(presets)}.")
-    return msgspec.convert(presets[name], policy.Params)
+    return msgspec.convert(presets[name], policy.Policy)
 
 
 def _rows(file: Path, gold: str | None, prompt: str | None) -> Iterator[Row]:
@@ -136,7 +136,7 @@ def _words(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _audited(rows: list[Row], policy: Params) -> list[Entry]:
+def _audited(rows: list[Row], policy: Policy) -> list[Entry]:
     from rewardsvc.rewards.math.audit import audit as examine
 
     entries: list[Entry] = []

@@ -16,7 +16,7 @@ from rewardsvc.rewards.math.canon import canonical, type_of
 from rewardsvc.rewards.math.comparing import decide
 from rewardsvc.rewards.math.grading import gold_of
 from rewardsvc.rewards.math.parsing import read
-from rewardsvc.rewards.math.policy import Params
+from rewardsvc.rewards.math.policy import Policy
 from rewardsvc.rewards.math.restating import formulas
 from rewardsvc.rewards.math.tokens import Unreadable, repair
 from rewardsvc.rewards.math.values import Choice, Formula, Listing, SetOf, System, Text, Tuple, Union, Value
@@ -84,9 +84,9 @@ class Audited:
     reason: str | None = None
 
 
-def audit(gold: str, prompt: str = "", policy: Params | None = None) -> Audited:
+def audit(gold: str, prompt: str = "", policy: Policy | None = None) -> Audited:
     """Examines one reference, with the question if there is one. Never raises, on any text."""
-    policy = policy or Params()
+    policy = policy or Policy()
     try:
         accepted = gold_of(gold, policy)
     except Unreadable as why:
@@ -120,7 +120,7 @@ def _treatment(value: Value, findings: tuple[Finding, ...]) -> Treatment:
     return "parts" if "multi_valued" in findings else "exact"
 
 
-def _readings(text: str, policy: Params) -> tuple[str, ...]:
+def _readings(text: str, policy: Policy) -> tuple[str, ...]:
     """The types that the text is read as, alone and as an answer to golds of several types."""
     types = [type_of(read(text, policy))]
     for example in _HINTS:
@@ -131,7 +131,7 @@ def _readings(text: str, policy: Params) -> tuple[str, ...]:
     return tuple(dict.fromkeys(types))
 
 
-def _is_itself(text: str, policy: Params) -> bool:
+def _is_itself(text: str, policy: Policy) -> bool:
     """Whether the text equals itself between spaces, so that the comparison cannot stop at the same spelling."""
     gold = read(text, policy)
     try:
@@ -141,12 +141,12 @@ def _is_itself(text: str, policy: Params) -> bool:
     return decide(gold, again, structs.replace(policy, restatement="accept")).outcome == "equal"
 
 
-def _is_restated(value: Value, prompt: str, policy: Params) -> bool:
+def _is_restated(value: Value, prompt: str, policy: Policy) -> bool:
     """Whether a formula of the question, other than a plain number or name, is found equal to the reference."""
     return any(_is_equal(value, formula, policy) for formula in formulas(prompt)[-_MAX_FORMULAS:])
 
 
-def _is_equal(value: Value, formula: str, policy: Params) -> bool:
+def _is_equal(value: Value, formula: str, policy: Policy) -> bool:
     try:
         given = read(formula.strip(" .,;:?"), policy, value)
     except Unreadable:

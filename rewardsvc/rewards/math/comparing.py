@@ -18,7 +18,7 @@ from rewardsvc.rewards.math.equations import difference, same_relation, sides, s
 from rewardsvc.rewards.math.exact import Budget, Exhausted, Undefined, exact
 from rewardsvc.rewards.math.formulas import fraction, whole
 from rewardsvc.rewards.math.identity import Outcome, approximate, points, same
-from rewardsvc.rewards.math.policy import Params
+from rewardsvc.rewards.math.policy import Policy
 from rewardsvc.rewards.math.regions import Piece, Shapeless, region, same_region
 from rewardsvc.rewards.math.residues import names_of
 from rewardsvc.rewards.math.restating import tasks
@@ -73,7 +73,7 @@ _OTHER = Decision("not_equal", "different_number")
 _UNREDUCED = Decision("not_equal", "unreduced_fraction")
 
 
-def decide(gold: Value, answer: Value, policy: Params) -> Decision:
+def decide(gold: Value, answer: Value, policy: Policy) -> Decision:
     """Is the answer the gold? Never raises; `undecided` when neither could be shown."""
     if policy.fractions == "as_written" and _is_fraction(gold) != _is_fraction(answer):
         return _UNREDUCED
@@ -109,7 +109,7 @@ def _parts_of_same(gold: Value) -> Decision:
 class _Comparison:
     """One comparison: its policy, its budget, and what it noticed on the way."""
 
-    def __init__(self, policy: Params) -> None:
+    def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.budget = Budget(WORK)
         self.flags: list[str] = []

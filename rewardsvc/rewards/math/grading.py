@@ -18,7 +18,7 @@ from rewardsvc.rewards.math.canon import canonical, type_of
 from rewardsvc.rewards.math.comparing import Decision, decide
 from rewardsvc.rewards.math.params import Asked
 from rewardsvc.rewards.math.parsing import read
-from rewardsvc.rewards.math.policy import Params as Policy
+from rewardsvc.rewards.math.policy import Policy
 from rewardsvc.rewards.math.tokens import Unreadable
 from rewardsvc.rewards.math.values import Formula, Text, Value
 

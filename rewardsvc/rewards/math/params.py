@@ -19,8 +19,8 @@ from rewardsvc.rewards.math.answers import STYLES, Region, SeveralBoxes, Style
 
 def _optional_fields() -> list[tuple[str, Any, Any]]:
     """Each field of the policy with null as its default, and the house's own default in its description."""
-    hints = get_type_hints(policy.Params, include_extras=True)
-    return [_optional(field, hints[field.name]) for field in structs.fields(policy.Params)]
+    hints = get_type_hints(policy.Policy, include_extras=True)
+    return [_optional(field, hints[field.name]) for field in structs.fields(policy.Policy)]
 
 
 def _optional(field: structs.FieldInfo, hint: Any) -> tuple[str, Any, Any]:
@@ -77,7 +77,7 @@ class Asked(NamedTuple):
     preset: policy.Preset
     changes: tuple[tuple[str, Any], ...]
 
-    def policy(self) -> policy.Params:
+    def policy(self) -> policy.Policy:
         """The policy that this makes."""
         return policy.preset(self.preset, **dict(self.changes))
 
@@ -92,5 +92,5 @@ def _asked(preset: policy.Preset, values: tuple[Any, ...]) -> Asked:
     return Asked(preset, tuple((name, value) for name, value in zip(_NAMES, values, strict=True) if value is not None))
 
 
-_NAMES = tuple(field.name for field in structs.fields(policy.Params))
+_NAMES = tuple(field.name for field in structs.fields(policy.Policy))
 _FIRST = len(structs.fields(_Where))  # the policy's fields come after those of the base

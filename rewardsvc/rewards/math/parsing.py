@@ -16,7 +16,7 @@ from rewardsvc.rewards.math import units, words
 from rewardsvc.rewards.math.canon import canonical
 from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, kind_of, looks_like_word, whole
 from rewardsvc.rewards.math.matrices import folded
-from rewardsvc.rewards.math.policy import Params
+from rewardsvc.rewards.math.policy import Policy
 from rewardsvc.rewards.math.tokens import Token, Unreadable, repair, tokenize
 from rewardsvc.rewards.math.values import (
     INFINITY,
@@ -88,7 +88,7 @@ _NUMBER_SETS = frozenset(["set Z", "set N", "set Q", "set R", "set C", "integers
 _CONSTANT_ROMAN = frozenset("eidCDT")
 
 
-def read(text: str, policy: Params, hint: Value | None = None) -> Value:
+def read(text: str, policy: Policy, hint: Value | None = None) -> Value:
     """The value that a text spells under a policy; `hint` is the gold's value when `text` is an answer to it.
 
     Raises `Unreadable` when the text is empty, too long, too deep or not balanced.
@@ -146,7 +146,7 @@ def significant_digits(literal: str) -> int:
     return max(1, len(literal.lower().partition("e")[0].replace(".", "").lstrip("-+0")))
 
 
-def _careful(text: str, policy: Params, hint: Value | None) -> Value:
+def _careful(text: str, policy: Policy, hint: Value | None) -> Value:
     cleaned = clean(repair(text, policy.repair))
     if not cleaned:
         raise Unreadable("empty")
@@ -216,7 +216,7 @@ def _balanced(text: str) -> bool:
     return depth == 0
 
 
-def _choice(text: str, policy: Params, hint: Value | None) -> Choice | None:
+def _choice(text: str, policy: Policy, hint: Value | None) -> Choice | None:
     """A letter of a multiple-choice question: unless the gold is one, only a bare or bracketed capital letter."""
     if len(text) > 2_000:
         return None
@@ -330,7 +330,7 @@ def _single_digits(tokens: list[Token]) -> list[Token]:
 class _Reader(Formulas):
     """Reads values out of one token list."""
 
-    def __init__(self, tokens: list[Token], policy: Params, hint: Value | None) -> None:
+    def __init__(self, tokens: list[Token], policy: Policy, hint: Value | None) -> None:
         super().__init__(tokens)
         self.policy = policy
         self.hint = hint

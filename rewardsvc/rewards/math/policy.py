@@ -1,4 +1,4 @@
-"""The policy: every choice on which reasonable graders differ, as one typed `Params`, and presets of known graders.
+"""The policy: every choice on which reasonable graders differ, as one typed `Policy`, and presets of known graders.
 
 The defaults are the house's own. A preset is a set of differences from them; what a caller sets explicitly wins.
 """
@@ -14,7 +14,7 @@ from rewardsvc.contract import Model
 Preset = Literal["house", "math-verify", "dapo", "prm800k", "gsm8k", "olympiad"]
 
 
-class Params(Model):
+class Policy(Model):
     """How answers are compared."""
 
     decimals: Annotated[
@@ -138,11 +138,11 @@ openai/grade-school-math `dataset.py` and OlympiadBench `math_judger.py`.
 """
 
 
-def preset(name: Preset, **changes: Any) -> Params:
+def preset(name: Preset, **changes: Any) -> Policy:
     """The policy of a preset with some fields changed. Raises `msgspec.ValidationError` for an impossible value."""
-    return convert(PRESETS[name] | changes, Params)
+    return convert(PRESETS[name] | changes, Policy)
 
 
-def fields(policy: Params) -> dict[str, Any]:
+def fields(policy: Policy) -> dict[str, Any]:
     """The policy as plain data, to be echoed in a verdict."""
     return structs.asdict(policy)

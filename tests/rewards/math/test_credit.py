@@ -12,7 +12,7 @@ from rewardsvc.contract import Rollout, Task, Verdict
 from rewardsvc.rewards.math import Math
 from rewardsvc.rewards.math.credit import MAX_NODES, nearness
 from rewardsvc.rewards.math.parsing import read
-from rewardsvc.rewards.math.policy import Params as Policy
+from rewardsvc.rewards.math.policy import Policy
 
 POLICY = Policy()
 

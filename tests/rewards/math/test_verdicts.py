@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from rewardsvc.rewards.math.canon import MAX_SHOWN, canonical, type_of
 from rewardsvc.rewards.math.comparing import Decision, decide
 from rewardsvc.rewards.math.parsing import Unreadable, read
-from rewardsvc.rewards.math.policy import PRESETS, Params, preset
+from rewardsvc.rewards.math.policy import PRESETS, Policy, preset
 
-POLICY = Params()
+POLICY = Policy()
 CASES = Path(__file__).parents[2] / "cases" / "math" / "verdicts.txt"
 
 
@@ -24,7 +24,7 @@ def cases() -> list[Any]:
     return [pytest.param(*line.split(" | "), id=line) for line in lines]
 
 
-def verdict(gold: str, answer: str, policy: Params = POLICY) -> Decision:
+def verdict(gold: str, answer: str, policy: Policy = POLICY) -> Decision:
     value = read(gold, policy)
     return decide(value, read(answer, policy, value), policy)
 
