@@ -72,6 +72,7 @@ _SIGNS = {
     "equiv": "≡", "to": "→", "notin": "notin", "implies": "⇒", "iff": "⇔", "Rightarrow": "⇒", "rightarrow": "→",
     "Leftrightarrow": "⇔", "ll": "<", "gg": ">",
 }  # fmt: skip
+_DIVIDING = frozenset([*_SIGNS, "begin"])
 _JOINTS = {
     "or": "or", "and": "and", "vee": "or", "wedge": "and", "or,": "or", "and,": "and", ", or": "or", ", and": "and",
     "as well as": "and", "and also": "and", "&": "and", ",": ",", "or else": "or", "as": "", "i.e.": "=",
@@ -84,6 +85,11 @@ _MARKS = {
     "%": "percent", "percent": "percent", "pct": "percent", "percentage": "percent", "per cent": "percent",
     "percents": "percent", "degrees": "degrees", "degree": "degrees", "deg": "degrees", "°": "degrees",
 }  # fmt: skip
+_WRAPPING = frozenset(["$", "`", "**"])
+_TYPESETTING = frozenset(["boxed", "fbox", "text", "mbox", "displaylines", "ensuremath", "textcolor"])
+_NESTING = {"(": 1, "[": 1, ")": -1, "]": -1}
+_SHOWN_NESTING = {"{": 1, "langle": 1, "}": -1, "rangle": -1}
+_WORDY = frozenset(["text", "word", "roman"])
 _NUMBER_SETS = frozenset(["set Z", "set N", "set Q", "set R", "set C", "integers", "reals"])
 _CONSTANT_ROMAN = frozenset("eidCDT")
 
@@ -180,14 +186,10 @@ def clean(text: str) -> str:
             text = text.rstrip(_TAIL).strip()
         text = words.without_announcement(text)
         for opening, closing in _WRAPPERS:
+            if not (text.startswith(opening) and text.endswith(closing)) or len(text) <= 2 * len(opening):
+                continue
             inner = text[len(opening) : -len(closing)]
-            if (
-                text.startswith(opening)
-                and text.endswith(closing)
-                and len(text) > 2 * len(opening)
-                and opening not in inner
-                and closing not in inner
-            ):
+            if opening not in inner and closing not in inner:
                 text = inner.strip()
         text = text.removesuffix("\\") if text.endswith("\\") and not text.endswith("\\\\") else text
         found = _BOX.match(text)
@@ -221,7 +223,7 @@ def _choice(text: str, policy: Policy, hint: Value | None) -> Choice | None:
     if len(text) > 2_000:
         return None
     expected = isinstance(hint, Choice) or policy.answer_type == "choice"
-    plain = _FONT.sub(r"\1", text).strip()
+    plain = _FONT.sub(r"\1", text).strip() if "\\" in text else text.strip()
     found = _CHOICE.match(plain)
     if found is None:
         return None
@@ -256,35 +258,39 @@ def _text(tokens: list[Token]) -> Text:
 
 def _prepared(tokens: list[Token], hint: Value | None) -> list[Token]:
     """Tokens with money and math dollars told apart, joints as signs, groups of three digits and `\frac12` resolved."""
-    dollars = sum(token.text == "$" and token.kind == "sign" for token in tokens)
     prepared: list[Token] = []
     inside = 0
     for place, token in enumerate(tokens):
-        if (token.kind == "sign" and token.text in ("$", "`")) or (token.kind == "sign" and token.text == "**"):
-            if token.text == "$" and dollars % 2:
-                prepared.append(Token("command", "$", token.spaced))
-            continue
-        if token.kind == "command" and token.text in (
-            "boxed",
-            "fbox",
-            "text",
-            "mbox",
-            "displaylines",
-            "ensuremath",
-            "textcolor",
-        ):
-            continue
-        if token.text in ("(", "[") or (token.kind == "command" and token.text in ("{", "langle")):
-            inside += 1
-        elif token.text in (")", "]") or (token.kind == "command" and token.text in ("}", "rangle")):
-            inside -= 1
-        if token.kind == "grouped":
+        kind, text, spaced = token
+        if kind == "sign":
+            inside += _NESTING.get(text, 0)
+            if text not in _WRAPPING:
+                prepared.append(token)
+            elif text == "$" and _is_money(tokens):
+                prepared.append(Token("command", "$", spaced))
+        elif kind == "command":
+            inside += _SHOWN_NESTING.get(text, 0)
+            if text not in _TYPESETTING:
+                prepared.append(token)
+        elif kind == "grouped":
             prepared.extend(_ungrouped(tokens, place, inside > 0, hint))
-        elif token.kind in ("word", "text"):
+        elif kind in ("word", "text"):
             prepared.append(_joint(token))
+        elif kind == "number" and _takes_digits(prepared) and text.isdigit() and len(text) > 1:
+            prepared += [Token("number", text[0], spaced), Token("number", text[1:], False)]
         else:
             prepared.append(token)
-    return _single_digits(prepared)
+    return prepared
+
+
+def _is_money(tokens: list[Token]) -> bool:
+    """An odd number of dollar signs cannot be math delimiters."""
+    return sum(token.text == "$" and token.kind == "sign" for token in tokens) % 2 == 1
+
+
+def _takes_digits(before: list[Token]) -> bool:
+    r"""`\frac12` takes one digit for each argument."""
+    return bool(before) and before[-1].kind == "command" and before[-1].text in ("frac", "binom")
 
 
 def _joint(token: Token) -> Token:
@@ -315,23 +321,12 @@ def _ungrouped(tokens: list[Token], place: int, inside: bool, hint: Value | None
     return listed
 
 
-def _single_digits(tokens: list[Token]) -> list[Token]:
-    r"""`\frac12` takes one digit for each argument."""
-    split: list[Token] = []
-    for token in tokens:
-        after = split[-1].text in ("frac", "binom") and split[-1].kind == "command" if split else False
-        if after and token.kind == "number" and token.text.isdigit() and len(token.text) > 1:
-            split += [Token("number", token.text[0], token.spaced), Token("number", token.text[1:], False)]
-        else:
-            split.append(token)
-    return split
-
-
 class _Reader(Formulas):
     """Reads values out of one token list."""
 
     def __init__(self, tokens: list[Token], policy: Policy, hint: Value | None) -> None:
         super().__init__(tokens)
+        self.met = frozenset(self.kinds)
         self.policy = policy
         self.hint = hint
         self.level = 0
@@ -371,6 +366,8 @@ class _Reader(Formulas):
         return self._one(start, end)
 
     def _split(self, start: int, end: int, sign: str) -> list[tuple[int, int]]:
+        if not self._has(sign):
+            return [(start, end)] if start < end else []
         spans, begin, place = [], start, start
         while place < end:
             if self.kinds[place] == sign:
@@ -383,6 +380,10 @@ class _Reader(Formulas):
             )
         spans.append((begin, end))
         return [(first, last) for first, last in spans if first < last]
+
+    def _has(self, sign: str) -> bool:
+        """Whether it is worth to look for a sign: most texts have none that divides them."""
+        return sign in self.met or "begin" in self.met
 
     def _after(self, place: int, end: int) -> int:
         """The place behind an environment that begins here."""
@@ -481,6 +482,8 @@ class _Reader(Formulas):
         return self._formula(start, end)
 
     def _relation(self, start: int, end: int) -> Value | None:
+        if self.met.isdisjoint(_DIVIDING):
+            return None
         places, place = [], start
         while place < end:
             if self.kinds[place] in _SIGNS:
@@ -660,9 +663,7 @@ class _Reader(Formulas):
         """A formula, and what may stand behind it: a percent sign, degrees, a unit."""
         unit = None
         mark = ""
-        money = [
-            place for place in range(start, end) if self.kinds[place] in _MONEY and self.tokens[place].kind == "command"
-        ]
+        money = [] if self.met.isdisjoint(_MONEY) else self._money(start, end)
         if money:
             unit = units.unit(_MONEY[self.kinds[money[0]]])
             return self._without(money, start, end, unit)
@@ -685,6 +686,11 @@ class _Reader(Formulas):
             if self.kinds[end - 1] == "%":
                 end, mark = end - 1, "percent"
         return self._quantity(start, end, mark, unit)
+
+    def _money(self, start: int, end: int) -> list[int]:
+        return [
+            place for place in range(start, end) if self.kinds[place] in _MONEY and self.tokens[place].kind == "command"
+        ]
 
     def _measured(self, start: int, end: int, phrase: str) -> Value:
         """A number with its unit, its scale (`2 million`), or both; `5 feet 6 inches` is one length."""
@@ -715,6 +721,8 @@ class _Reader(Formulas):
 
     def _tail(self, start: int, end: int) -> int | None:
         """Where words begin at the top level; everything from there on is one phrase."""
+        if self.met.isdisjoint(_WORDY) and "begin" not in self.met:
+            return None
         place = start
         while place < end:
             kind = self.kinds[place]
@@ -788,6 +796,8 @@ class _Reader(Formulas):
 
     def _based_number(self, start: int, end: int) -> Based | None:
         """Digits with a subscript that is their base."""
+        if "_" not in self.met:
+            return None
         mark = next((place for place in range(start, min(end, start + 4)) if self.kinds[place] == "_"), None)
         if mark is None or mark == start:
             return None

@@ -155,6 +155,7 @@ _SPELLING = {
     "bigcup": "bigcup", "Z": "integers", "lg": "lg",
 }  # fmt: skip
 _SIGNS = {"<=": "le", ">=": "ge", "=<": "le", "!=": "ne", "<>": "ne", "==": "=", "**": "^", "->": "to", "=>": "implies"}
+_AS_WRITTEN = frozenset(["number", "letter", "word"])
 _DIRECT = frozenset("<>|*{}[]():'=")
 _THOUSANDS = re.compile(r"[^\d.]++")
 
@@ -166,27 +167,21 @@ def tokenize(text: str) -> list[Token]:
     tokens: list[Token] = []
     spaced = False
     for found in _TOKEN.finditer(plain_signs(text)):
-        kind, piece = found.lastgroup or "", found.group()
+        kind, piece = found.lastgroup or "", found[0]
         if kind == "space":
             spaced = True
             continue
-        tokens.append(_token(kind, found, piece, spaced))
+        as_written = kind in _AS_WRITTEN or (kind == "sign" and piece not in _SIGNS)
+        tokens.append(Token(kind, piece, spaced) if as_written else _token(kind, found, piece, spaced))
         spaced = False
-        if len(tokens) > MAX_TOKENS:
-            raise Unreadable("too_many_tokens")
+    if len(tokens) > MAX_TOKENS:
+        raise Unreadable("too_many_tokens")
     return tokens
 
 
 def _token(kind: str, found: re.Match[str], piece: str, spaced: bool) -> Token:
-    if kind in ("number", "letter", "word"):
-        return Token(kind, piece, spaced)
     if kind == "sign":
-        name = _SIGNS.get(piece)
-        return (
-            Token("sign", piece, spaced)
-            if name is None or name in _DIRECT or (name == "^" and piece != "**")
-            else _named(name, spaced)
-        )
+        return Token("sign", piece, spaced) if _SIGNS[piece] in _DIRECT else _named(_SIGNS[piece], spaced)
     if kind == "command":
         name = found.group("command")
         return _named(_SPELLING.get(name, name), spaced)
