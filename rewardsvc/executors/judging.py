@@ -55,7 +55,7 @@ def prepare(rewards: Mapping[str, Reward], order: Order) -> Prepared | Rejected 
     try:
         params = msgspec.msgpack.decode(order.params, type=reward.Params, ext_hook=big_integer)
     except msgspec.ValidationError as error:
-        return Rejected(order.number, [first_error(error, "/params")])
+        return Rejected(order.number, [first_error(error, "/params", reward.Params)])
     task = _decode_task(order.task)
     deadline_ns.set(order.deadline_ns)
     try:

@@ -50,3 +50,11 @@ def test_a_bomb_costs_its_own_rollout_a_status_and_nobody_else(service_with_plug
     assert verdicts[1]["status"] in ("timeout", "resource_limit", "scored")
     assert (verdicts[1]["reward"] is None) == (verdicts[1]["status"] != "scored")
     assert time.monotonic() - began < 20
+
+
+def test_a_misspelt_parameter_is_told_its_name(service_with_plugins: Any) -> None:
+    status, problem = service_with_plugins.post("math", {"rollouts": [], "params": {"preste": "dapo"}})
+    assert status == 422
+    assert problem["errors"] == [
+        {"pointer": "/params/preste", "detail": "Unknown field `preste`; did you mean `preset`?"}
+    ]
