@@ -369,6 +369,7 @@ _WRAPPERS = (
     ('\\"', '\\"'),
     ("“", "”"),
 )
+_OPENERS = frozenset(opening[0] for opening, _ in _WRAPPERS)
 _HIDDEN_ENDS = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 
 
@@ -382,7 +383,7 @@ def peeled(span: Span) -> Span:
     for _ in range(8):
         before = span
         span = sentences.trimmed(_stripped(span))
-        for opening, closing in _WRAPPERS:
+        for opening, closing in _WRAPPERS if span.text[:1] in _OPENERS else ():
             span = _unwrapped(span, opening, closing)
         if span == before:
             break

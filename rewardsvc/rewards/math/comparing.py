@@ -68,6 +68,8 @@ class Decision:
     parts: tuple[bool | None, ...] = ()
 
 
+_FALSE_CHAIN = Text("false chain", "false chain")
+_RADIAN = units.unit("radian")
 _SAME = Decision("equal", "same_value")
 _OTHER = Decision("not_equal", "different_number")
 _UNREDUCED = Decision("not_equal", "unreduced_fraction")
@@ -192,6 +194,13 @@ class _Comparison:
         left, right = gold.unit, answer.unit
         if self.policy.units == "ignore" or (left is None and right is None):
             return gold, answer
+        if left is None or right is None:
+            marked, measured = (gold, answer) if left is None else (answer, gold)
+            if marked.mark == "degrees" and measured.unit == _RADIAN:
+                return _radians_of(gold), _radians_of(answer)
+            if marked.mark in ("degrees", "percent") and measured.unit and units.known_part(measured.unit):
+                self.flag("unit_mismatch")
+                return None
         if left is None or right is None:
             if not self.policy.missing_unit:
                 self.flag("unit_missing")
@@ -402,7 +411,7 @@ class _Comparison:
             return None
         reduced = self._reduced(relation, trusted)
         if reduced is None:
-            return Text("false chain", "false chain")
+            return _FALSE_CHAIN
         if isinstance(reduced, Listing):
             return _shared_value(reduced)
         if not isinstance(reduced, Relation):
@@ -612,6 +621,8 @@ class _Comparison:
         if isinstance(gold, Choice) or isinstance(answer, Choice):
             return self._choice(answer if isinstance(gold, Choice) else gold)
         text, other = (gold, answer) if isinstance(gold, Text) else (answer, gold)
+        if text == _FALSE_CHAIN:
+            return "not_equal"
         if (
             isinstance(other, Listing)
             and isinstance(text, Text)
@@ -641,13 +652,15 @@ class _Comparison:
             first, second = first.casefold(), second.casefold()
         if first == second or first.replace(" ", "") == second.replace(" ", ""):
             return "equal"
-        members = words.members(first)
-        if len(members) > 1 and members == words.members(second):
+        members, others = words.members(first), words.members(second)
+        if len(members) > 1 and members == others and not words.contradict(first, second):
             return "equal"
+        if words.contradict(first, second) or (len(members) != len(others) and max(map(_length, members + others)) < 3):
+            return "not_equal"
         if gold.shape.casefold() == answer.shape.casefold() and gold.shape != gold.words:
             return "not_equal"
-        short = max(len(first.split()), len(second.split())) <= 3 and (first + second).replace(" ", "").isalpha()
-        return "not_equal" if short or second == "false chain" else "undecided"
+        short = max(len(first.split()), len(second.split())) <= 3 and (first + second).replace(" ", "").replace("/", "").isalpha()
+        return "not_equal" if short or answer == _FALSE_CHAIN else "undecided"
 
     # Matrices and special notations
 
@@ -696,8 +709,11 @@ class _Comparison:
     def _ratios(self, gold: Ratio, answer: Ratio) -> Outcome:
         if len(gold.terms) != len(answer.terms):
             return "not_equal"
-        first, second = gold.terms[0], answer.terms[0]
-        pairs = zip(gold.terms[1:], answer.terms[1:], strict=True)
+        pivot = next((place for place, term in enumerate(gold.terms) if term != ZERO), 0)
+        first, second = gold.terms[pivot], answer.terms[pivot]
+        if self.same(second, ZERO) == "equal":
+            return "not_equal"
+        pairs = zip(gold.terms, answer.terms, strict=True)
         return _all([self.same(Node("mul", (left, second)), Node("mul", (right, first))) for left, right in pairs])
 
     def _quotient(self, gold: Value, answer: Value) -> Outcome:
@@ -855,6 +871,10 @@ class _Comparison:
         return self.compare(gold, item) if isinstance(gold, Formula) else self.compare(item, answer)
 
 
+def _length(phrase: str) -> int:
+    return len(phrase.split())
+
+
 def _links(relation: Relation) -> list[tuple[str, Value]]:
     """The members of a chain, each with the sign before it."""
     return list(zip(("=", *relation.signs), relation.sides, strict=True))
@@ -894,6 +914,10 @@ def _radians(side: Formula) -> Formula:
     return replace(
         side, expr=Node("mul", (side.expr, fraction(PI, number(180)))), places=None, significant=None, mark=""
     )
+
+
+def _radians_of(side: Formula) -> Formula:
+    return _radians(side) if side.mark == "degrees" else side
 
 
 def _unbounded(node: Node) -> bool:

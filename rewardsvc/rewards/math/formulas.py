@@ -53,7 +53,11 @@ _DECORATIONS = frozenset(
         "mathring check acute breve"
     )
 )
+_MARKS = frozenset(["^", "!", "!!", "%", "circ", "_"])
 _ENDS_TERM = frozenset(["+", "-", "pm", "mp"])
+_NUMERALS = frozenset(["number", "grouped"])
+_LETTERS = frozenset(["letter", "roman", "bold"])
+_GROUPS = frozenset(["(", "[", "\\{", "{"])
 _TIMES = frozenset(["cdot", "times", "*"])
 _OVER = frozenset(["/", "div"])
 _CALLED = frozenset("fghFGHuvPQW")
@@ -107,7 +111,7 @@ class Formulas:
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self.tokens = tokens
-        self.kinds = [kind_of(token) for token in tokens]
+        self.kinds = [token.text if token.kind == "sign" else kind_of(token) for token in tokens]
         self.pairs = partners(self.kinds)
         self.place = 0
         self.end = 0
@@ -198,6 +202,9 @@ class Formulas:
         node = self._atom()
         for _ in range(MAX_MARKS):
             kind = self._peek()
+            if kind not in _MARKS:
+                self.nesting -= 1
+                return node
             if kind == "^":
                 node = self._power(node)
             elif kind in ("!", "!!"):
@@ -208,7 +215,7 @@ class Formulas:
             elif kind == "circ":
                 self.place += 1
                 node = self._degrees(node)
-            elif kind == "_" and node.op != "sym":
+            elif node.op != "sym":
                 raise Unreadable("subscript")
             else:
                 self.nesting -= 1
@@ -316,11 +323,11 @@ class Formulas:
         token = self.tokens[self.place] if kind else None
         if token is None:
             raise Unreadable("incomplete")
-        if kind in ("number", "grouped"):
+        if kind in _NUMERALS:
             return self._number(token)
-        if kind in ("letter", "roman", "bold", "word") or (kind.isalpha() and token.kind != "text"):
+        if kind.isalpha() and token.kind != "text":
             return self._named(kind, token, one)
-        if kind in ("(", "[", "\\{", "{"):
+        if kind in _GROUPS:
             return self._group()
         if kind in ("|", "norm"):
             return self._absolute(kind)
@@ -329,6 +336,8 @@ class Formulas:
     def _number(self, token: Token) -> Node:
         self.place += 1
         text = token.text.replace(",", "").replace(" ", "")
+        if self.place >= self.end:
+            return literal(text)
         if self._peek() in ("overline", "dot") and "." in text and self.place + 1 < self.end:
             return self._repeating(text)
         if self._peek() == "_" and text.isdigit():
@@ -370,7 +379,7 @@ class Formulas:
     def _named(self, kind: str, token: Token, one: bool) -> Node:
         if kind == "bold" and token.text in "ijk":
             return self._letter(Token("letter", f"\\mathbf {token.text}", token.spaced), one)
-        if kind in ("letter", "roman", "bold"):
+        if kind in _LETTERS:
             return self._letter(token, one)
         if kind == "word":
             return self._word(token)
@@ -665,11 +674,13 @@ class Formulas:
 
     def _matrix(self) -> Node:
         """A matrix environment as a node `mat` of nodes `row`."""
+        name = self.tokens[self.place + 2].text if self.place + 2 < self.end else ""
         rows, self.place = self.rows(self.place, self.end)
         cells = tuple(Node("row", tuple(self.read(*cell) for cell in row)) for row in rows)
         if not cells or len({len(row.args) for row in cells}) != 1:
             raise Unreadable("matrix")
-        return Node("mat", cells)
+        matrix = Node("mat", cells)
+        return call("det", matrix) if name == "vmatrix" else matrix
 
     def rows(self, start: int, end: int) -> tuple[list[list[tuple[int, int]]], int]:
         """The cells of an environment as token spans, row by row, and the place behind it."""
@@ -744,12 +755,18 @@ def literal(text: str) -> Node:
         return number(int(text))
     mantissa, _, exponent = text.lower().partition("e")
     if not exponent:
-        return number(whole(Fraction(mantissa)))
+        return number(decimal(mantissa))
     if len(exponent) > 30:
         raise Unreadable("too_many_digits")
     if abs(int(exponent)) <= MAX_EXPONENT:
         return number(whole(Fraction(mantissa) * Fraction(10) ** int(exponent)))
     return Node("mul", (number(whole(Fraction(mantissa))), Node("pow", (TEN, number(int(exponent))))))
+
+
+def decimal(text: str) -> int | Fraction:
+    """The exact value of digits with a point among them."""
+    above, _, below = text.partition(".")
+    return whole(Fraction(int(above + below), 10 ** len(below)))
 
 
 def whole(value: Fraction) -> int | Fraction:

@@ -79,12 +79,17 @@ class Asked(NamedTuple):
 
     def policy(self) -> policy.Policy:
         """The policy that this makes."""
-        return policy.preset(self.preset, **dict(self.changes))
+        return _made(self)
 
 
 def asked(params: Any) -> Asked:
     """The part of the params by which answers are compared."""
     return _asked(params.preset, structs.astuple(params)[_FIRST:])
+
+
+@lru_cache(maxsize=256)
+def _made(asked: Asked) -> policy.Policy:
+    return policy.preset(asked.preset, **dict(asked.changes))
 
 
 @lru_cache(maxsize=256)

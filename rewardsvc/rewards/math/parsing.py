@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from rewardsvc.rewards.math import units, words
 from rewardsvc.rewards.math.canon import canonical
-from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, kind_of, looks_like_word, whole
+from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, kind_of, literal, looks_like_word, whole
 from rewardsvc.rewards.math.matrices import folded
 from rewardsvc.rewards.math.policy import Policy
 from rewardsvc.rewards.math.tokens import Token, Unreadable, repair, tokenize
@@ -41,6 +41,7 @@ from rewardsvc.rewards.math.values import (
     Unit,
     Value,
     number,
+    spelt,
 )
 
 __all__ = ["Unreadable", "read"]
@@ -64,7 +65,7 @@ _TEMPERATURE = re.compile(
 )
 _WHEN = frozenset(["if", "for", "when", "where", ",", "if,", "for all", "whenever"])
 _SCALES = {"C": "celsius", "F": "fahrenheit"}
-_ANOTHER = re.compile(r"(?i:\b(?:or|and|not)\b)|^[\s(]*[A-J]\b|[,;/]\s*+\(?[A-J]\b")
+_ANOTHER = re.compile(r"(?i:\b(?:or|and|not)\b)|^[\s(]*[A-J]\b|[,;/]\s*+\(?[A-J]\b|(?<![\w\\(])\(?[A-J][).:](?!\Z)")
 _WRAPPERS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"), ("**", "**"), ("`", "`"), ("__", "__"))
 _TAIL = " \t\n\r.,;:。、"
 _SIGNS = {
@@ -85,6 +86,8 @@ _MARKS = {
     "%": "percent", "percent": "percent", "pct": "percent", "percentage": "percent", "per cent": "percent",
     "percents": "percent", "degrees": "degrees", "degree": "degrees", "deg": "degrees", "°": "degrees",
 }  # fmt: skip
+_LEADING = frozenset([",", ".", ";", ":", "\\", "and", "!"])
+_TRAILING = frozenset([",", ".", ";", ":", "\\", "?", "and", "other"])
 _WRAPPING = frozenset(["$", "`", "**"])
 _TYPESETTING = frozenset(["boxed", "fbox", "text", "mbox", "displaylines", "ensuremath", "textcolor"])
 _NESTING = {"(": 1, "[": 1, ")": -1, "]": -1}
@@ -102,7 +105,9 @@ def read(text: str, policy: Policy, hint: Value | None = None) -> Value:
     if hint is not None and text == hint.source:
         return hint
     value = _plain(text, hint) or _careful(text, policy, hint)
-    return replace(_as_asked(value, policy.answer_type), source=text)
+    if policy.answer_type != "auto":
+        value = _as_asked(value, policy.answer_type)
+    return spelt(value, text)
 
 
 def _as_asked(value: Value, kind: str) -> Value:
@@ -343,14 +348,13 @@ class _Reader(Formulas):
 
     def _trimmed(self, start: int, end: int) -> tuple[int, int]:
         """Without punctuation around it and braces that only group."""
+        kinds = self.kinds
         while start < end:
-            if self.kinds[start] in (",", ".", ";", ":", "\\", "and", "!") or (
-                self.kinds[start] == "=" and start + 1 < end
-            ):
+            if kinds[start] in _LEADING or (kinds[start] == "=" and start + 1 < end):
                 start += 1
-            elif self.kinds[end - 1] in (",", ".", ";", ":", "\\", "?", "and", "other"):
+            elif kinds[end - 1] in _TRAILING:
                 end -= 1
-            elif self.kinds[start] == "{" and self.closing(start) == end - 1:
+            elif kinds[start] == "{" and self.closing(start) == end - 1:
                 start, end = start + 1, end - 1
             else:
                 return start, end
@@ -419,6 +423,8 @@ class _Reader(Formulas):
             return self._words(token.text)
         if token.kind == "word" and kind == "word" and self.level <= 2:
             return self._bare_word(token.text)
+        if kind == "number":
+            return Formula(literal(token.text), *self._precision(place, place + 1))
         return self._formula(place, place + 1)
 
     def _words(self, text: str) -> Value:
@@ -786,7 +792,8 @@ class _Reader(Formulas):
         if not mark and not unit and self.pairs.get(start) == end - 1 and self.kinds[start] in ("(", "["):
             return self._bracket(start, end - 1)
         node = self._spaced_number(start, end) or self.read(start, end)
-        node = folded(node)
+        if "begin" in self.met:
+            node = folded(node)
         if node.op == "mat":
             return Matrix(tuple(row.args for row in node.args))
         if node.op == "deg" and not mark:

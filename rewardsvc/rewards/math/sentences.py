@@ -77,7 +77,7 @@ _NUMBER = re.compile(r"(?<![\w.,\\{])[-−]?(?:\\?[$€£]\s?)?\d[\d,]*(?:\.\d+)
 _UNITS = re.compile(rf"(?:\s?{UNIT.pattern}){{1,3}}", UNIT.flags)
 _GUARDED = re.compile(
     r"\b(?:least|most|than|about|approximately|around|over|under|up\sto|not|no|except|between|every|all|or|neither|each|"
-    r"first|once|twice|double|half)\b|n't\b",
+    r"first|once|twice|double|half|roots?|squared?|cubed?|factorial|reciprocal|divisors?|multiples?|digits?|power)\b|n't\b",
     re.IGNORECASE,
 )
 _DOUBT = re.compile(

@@ -98,6 +98,14 @@ _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
 _IDLE = frozenset(
     ["of", "the", "a", "an", "in", "and", "total", "each", "about", "long", "away", "high", "old", "tall", "wide"]
 )
+_NEVER = frozenset(
+    [
+        "minus", "plus", "divided", "multiplied", "factorial", "choose", "sqrt", "root", "mod", "modulo", "hundredths",
+        "thousandths", "tenths", "halves", "thirds", "is", "are", "was", "were", "not", "isn't", "does", "doesn't",
+        "wrong", "incorrect", "false", "others", "etc", "or", "pi", "e", "i", "x", "y", "z",
+    ]
+)  # fmt: skip
+"""Words behind a number that say something else about it than what was counted or measured."""
 MAX_POWER = 6
 MAX_WORDS = 6
 """A longer phrase after a number is prose, not a unit."""
@@ -145,6 +153,8 @@ def _names(phrase: str) -> list[tuple[str, int]] | None:
             sign = -1
         elif found.group("name"):
             word, powered = piece.lower(), False
+            if piece in _NEVER:
+                return None
             if word in _POWERS:
                 if word in ("squared", "cubed") and names:
                     names[-1] = (names[-1][0], names[-1][1] * _POWERS[word])

@@ -71,6 +71,12 @@ class Unit(NamedTuple):
     name: str
 
 
+def spelt(value: Value, source: str) -> Value:
+    """A value that has just been made and that nobody else has seen, with its source text."""
+    object.__setattr__(value, "source", source)  # a frozen copy of every answer costs more than reading a number
+    return value
+
+
 def _source() -> str:
     return field(default="", compare=False, repr=False)
 

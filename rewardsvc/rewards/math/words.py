@@ -19,7 +19,7 @@ _TENS = listed("twenty thirty forty fifty sixty seventy eighty ninety")
 _UNITS = {name: value for value, name in enumerate(_SMALL)} | {
     name: 10 * (place + 2) for place, name in enumerate(_TENS)
 }
-_SCALES = {"thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000, "trillion": 1_000_000_000_000}
+_SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000, "trillion": 1_000_000_000_000}
 _WORD = re.compile(r"[a-z]+")
 _ARTICLES = frozenset(["the", "a", "an"])
 _PUNCTUATION = frozenset(".,!?${};:\"`'[]()")
@@ -42,6 +42,7 @@ _SAME = {
     "incorrect": "false",
 }
 _DENIALS = frozenset(["not", "never", "neither", "nor", "isn't", "cannot", "can't", "don't", "except", "unknown"])
+_AND = {"or": "and", "&": "and"}
 _ANNOUNCED = re.compile(
     r"^(?:so |thus |therefore |hence )?(?:the )?(?:final )?(?:answers?|solutions?)(?: to [a-z ]{1,40})?"
     r"(?: is| are|:| set is)+",
@@ -84,7 +85,7 @@ def spelt_number(text: str) -> int | None:
     if (
         not names
         or len(names) > 30
-        or not all(name in _UNITS or name in _SCALES or name == "hundred" for name in names)
+        or not all(name in _UNITS or name in _SCALES for name in names)
     ):
         return None
     total = current = 0
@@ -101,6 +102,15 @@ def spelt_number(text: str) -> int | None:
 def denies(text: str) -> bool:
     """Does the phrase deny something, as in `not 5`?"""
     return not _DENIALS.isdisjoint(text.lower().replace(",", " ").split())
+
+
+def contradict(one: str, other: str) -> bool:
+    """Do two phrases differ only in that one denies what the other says, or has `or` for `and`?"""
+    first, second = one.lower().split(), other.lower().split()
+    without = [[word for word in phrase if word not in _DENIALS] for phrase in (first, second)]
+    if len(first) != len(second):
+        return without[0] == without[1]
+    return [_AND.get(word, word) for word in first] == [_AND.get(word, word) for word in second] and first != second
 
 
 def scale(word: str) -> int:
