@@ -659,7 +659,10 @@ class _Comparison:
             return "not_equal"
         if gold.shape.casefold() == answer.shape.casefold() and gold.shape != gold.words:
             return "not_equal"
-        short = max(len(first.split()), len(second.split())) <= 3 and (first + second).replace(" ", "").replace("/", "").isalpha()
+        short = (
+            max(len(first.split()), len(second.split())) <= 3
+            and (first + second).replace(" ", "").replace("/", "").isalpha()
+        )
         return "not_equal" if short or answer == _FALSE_CHAIN else "undecided"
 
     # Matrices and special notations

@@ -102,7 +102,7 @@ _NEVER = frozenset(
     [
         "minus", "plus", "divided", "multiplied", "factorial", "choose", "sqrt", "root", "mod", "modulo", "hundredths",
         "thousandths", "tenths", "halves", "thirds", "is", "are", "was", "were", "not", "isn't", "does", "doesn't",
-        "wrong", "incorrect", "false", "others", "etc", "or", "pi", "e", "i", "x", "y", "z",
+        "wrong", "incorrect", "false", "others", "etc", "or", "pi", "e", "i", "x", "z",
     ]
 )  # fmt: skip
 """Words behind a number that say something else about it than what was counted or measured."""

@@ -19,7 +19,13 @@ _TENS = listed("twenty thirty forty fifty sixty seventy eighty ninety")
 _UNITS = {name: value for value, name in enumerate(_SMALL)} | {
     name: 10 * (place + 2) for place, name in enumerate(_TENS)
 }
-_SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000, "trillion": 1_000_000_000_000}
+_SCALES = {
+    "hundred": 100,
+    "thousand": 1_000,
+    "million": 1_000_000,
+    "billion": 1_000_000_000,
+    "trillion": 1_000_000_000_000,
+}
 _WORD = re.compile(r"[a-z]+")
 _ARTICLES = frozenset(["the", "a", "an"])
 _PUNCTUATION = frozenset(".,!?${};:\"`'[]()")
@@ -82,11 +88,7 @@ def without_announcement(text: str) -> str:
 def spelt_number(text: str) -> int | None:
     """The whole number that words spell, up to the trillions; None when they are no number."""
     names = [name for name in _WORD.findall(text.lower()) if name != "and"]
-    if (
-        not names
-        or len(names) > 30
-        or not all(name in _UNITS or name in _SCALES for name in names)
-    ):
+    if not names or len(names) > 30 or not all(name in _UNITS or name in _SCALES for name in names):
         return None
     total = current = 0
     for name in names:
