@@ -134,7 +134,7 @@ def _separated(first: Node, second: Node, budget: Budget) -> bool | None:
 
 def _roots(node: Node, name: str, place: dict[str, Exact], budget: Budget) -> Iterator[Fraction]:
     """Roots in one name between points of a grid where the sign changes, by bisection."""
-    values = [(step, _float(node, {**place, name: step}, budget)) for step in _GRID]
+    values = ((step, _float(node, {**place, name: step}, budget)) for step in _GRID)
     for (low, before), (high, after) in pairwise(values):
         if before is None or after is None or before * after >= 0:
             continue

@@ -331,6 +331,9 @@ class Formulas:
             return self._group()
         if kind in ("|", "norm"):
             return self._absolute(kind)
+        if kind == "text" and self.depth > 1 and token.text.isalnum():
+            self.place += 1
+            return self._letter_after(token.text)  # inside a formula a single word in a text command is a name
         raise Unreadable("prose" if kind in ("text", "other") else "not_a_formula")
 
     def _number(self, token: Token) -> Node:

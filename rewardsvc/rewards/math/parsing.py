@@ -73,7 +73,9 @@ _SIGNS = {
     "equiv": "≡", "to": "→", "notin": "notin", "implies": "⇒", "iff": "⇔", "Rightarrow": "⇒", "rightarrow": "→",
     "Leftrightarrow": "⇔", "ll": "<", "gg": ">",
 }  # fmt: skip
-_DIVIDING = frozenset([*_SIGNS, "begin"])
+_SEPARATORS = ("\\", ";", "or", "and", ",")
+_SEPARATING = frozenset([*_SEPARATORS, "begin"])
+_COMPOUNDING = frozenset([*_SIGNS, "cup", "setminus", ":", "begin"])
 _JOINTS = {
     "or": "or", "and": "and", "vee": "or", "wedge": "and", "or,": "or", "and,": "and", ", or": "or", ", and": "and",
     "as well as": "and", "and also": "and", "&": "and", ",": ",", "or else": "or", "as": "", "i.e.": "=",
@@ -332,6 +334,8 @@ class _Reader(Formulas):
     def __init__(self, tokens: list[Token], policy: Policy, hint: Value | None) -> None:
         super().__init__(tokens)
         self.met = frozenset(self.kinds)
+        self.several = not self.met.isdisjoint(_SEPARATING)
+        self.compound = not self.met.isdisjoint(_COMPOUNDING)
         self.policy = policy
         self.hint = hint
         self.level = 0
@@ -363,14 +367,14 @@ class _Reader(Formulas):
     def _value(self, start: int, end: int) -> Value:
         if end == start + 1:
             return self._single(start)
-        for joint in ("\\", ";", "or", "and", ","):
+        for joint in _SEPARATORS if self.several else ():
             spans = self._split(start, end, joint)
             if len(spans) > 1:
                 return self._several(spans, joint)
         return self._one(start, end)
 
     def _split(self, start: int, end: int, sign: str) -> list[tuple[int, int]]:
-        if not self._has(sign):
+        if sign not in self.met and "begin" not in self.met:  # most texts have none that divides them
             return [(start, end)] if start < end else []
         spans, begin, place = [], start, start
         while place < end:
@@ -385,10 +389,6 @@ class _Reader(Formulas):
         spans.append((begin, end))
         return [(first, last) for first, last in spans if first < last]
 
-    def _has(self, sign: str) -> bool:
-        """Whether it is worth to look for a sign: most texts have none that divides them."""
-        return sign in self.met or "begin" in self.met
-
     def _after(self, place: int, end: int) -> int:
         """The place behind an environment that begins here."""
         depth = 0
@@ -400,9 +400,7 @@ class _Reader(Formulas):
         raise Unreadable("environment")
 
     def _several(self, spans: list[tuple[int, int]], joint: str) -> Value:
-        items = [self.value(*span) for span in spans]
-        if any(isinstance(item, Text) and len(item.words.split()) > MAX_ITEM_WORDS for item in items):
-            raise Unreadable("prose")
+        items = [self._item(*span) for span in spans]
         kept = [item for item in items if not _is_condition(item)] or items
         if len(kept) == 1:
             return kept[0]
@@ -410,6 +408,12 @@ class _Reader(Formulas):
             kept = [part for item in kept for part in _flat(item)]
         named = _distributed(kept)
         return named or Listing(tuple(kept), ";" if joint == "\\" else joint)
+
+    def _item(self, start: int, end: int) -> Value:
+        item = self.value(start, end)
+        if isinstance(item, Text) and len(item.words.split()) > MAX_ITEM_WORDS:
+            raise Unreadable("prose")
+        return item
 
     def _single(self, place: int) -> Value:
         token, kind = self.tokens[place], self.kinds[place]
@@ -469,15 +473,9 @@ class _Reader(Formulas):
 
     def _one(self, start: int, end: int) -> Value:
         """A value without list separators at its top level."""
-        relation = self._relation(start, end)
-        if relation is not None:
-            return relation
-        joined = self._union(start, end)
-        if joined is not None:
-            return joined
-        colon = self._split(start, end, ":")
-        if len(colon) > 1:
-            return self._colons(colon)
+        compound = self._compound(start, end) if self.compound else None
+        if compound is not None:
+            return compound
         closing = self.pairs.get(start, -1)
         if closing == end - 1 and self.kinds[start] in ("(", "[", "\\{", "langle"):
             return self._bracket(start, closing)
@@ -487,9 +485,18 @@ class _Reader(Formulas):
             return self._environment(start, end)
         return self._formula(start, end)
 
+    def _compound(self, start: int, end: int) -> Value | None:
+        """A relation, a union or difference of sets, or what a colon divides."""
+        relation = self._relation(start, end)
+        if relation is not None:
+            return relation
+        joined = self._union(start, end)
+        if joined is not None:
+            return joined
+        colon = self._split(start, end, ":")
+        return self._colons(colon) if len(colon) > 1 else None
+
     def _relation(self, start: int, end: int) -> Value | None:
-        if self.met.isdisjoint(_DIVIDING):
-            return None
         places, place = [], start
         while place < end:
             if self.kinds[place] in _SIGNS:
@@ -791,7 +798,7 @@ class _Reader(Formulas):
             return based
         if not mark and not unit and self.pairs.get(start) == end - 1 and self.kinds[start] in ("(", "["):
             return self._bracket(start, end - 1)
-        node = self._spaced_number(start, end) or self.read(start, end)
+        node = (self._spaced_number(start, end) if self.kinds[end - 1] == "number" else None) or self.read(start, end)
         if "begin" in self.met:
             node = folded(node)
         if node.op == "mat":
@@ -865,14 +872,6 @@ class _Reader(Formulas):
             return None
         power = "".join(texts[3:])
         return int(power) if power.lstrip("-").isdigit() and len(power) < 7 else None
-
-    def _atom(self, one: bool = False) -> Node:
-        """Inside a formula a single word in a text command is a name."""
-        if self._peek() == "text" and self.depth > 1 and self.tokens[self.place].text.isalnum():
-            name = self.tokens[self.place].text
-            self.place += 1
-            return self._letter_after(name)
-        return super()._atom(one)
 
 
 def _flat(item: Value) -> tuple[Value, ...]:
