@@ -122,7 +122,7 @@ class _Comparison:
 
     def run(self, gold: Value, answer: Value) -> Outcome:
         try:
-            left = tasks(answer) - tasks(gold)
+            left = tasks(_outcome_of(answer)) - tasks(gold)
             if left:
                 self.flags.append("restated_task")
                 if self.policy.restatement == "reject":
@@ -373,6 +373,8 @@ class _Comparison:
         if relation.signs == ("in",):
             return self._member(gold, answer, relation)
         bare = self._unwrapped(relation, trusted=relation is gold)
+        if bare is None and relation is answer and _asked_sum(relation) and _is_nonzero_constant(gold):
+            return self.compare(gold, relation.sides[1])
         if bare is None:
             return self._not_unwrapped(relation, gold, answer)
         if isinstance(other, Listing | Tuple) and isinstance(bare, Formula) and _is_label(relation.sides[0]):
@@ -416,7 +418,7 @@ class _Comparison:
             return _shared_value(reduced)
         if not isinstance(reduced, Relation):
             return reduced
-        if len(reduced.signs) > 1 or not _is_label(reduced.sides[0]):
+        if len(reduced.signs) > 1 or not _stands_for_value(reduced.sides[0]):
             last = reduced.sides[-1]
             if (
                 isinstance(last, Formula)
@@ -432,8 +434,9 @@ class _Comparison:
         """A chain of equations as one equation or value; None when a link of it is false, unless it is trusted."""
         if not set(relation.signs) <= {"=", "~"}:
             return relation
-        labels = [side for side in relation.sides if _is_label(side)]
-        values = [(sign, side) for sign, side in _links(relation) if not _is_label(side)]
+        names = [side for side in relation.sides if _is_label(side)]
+        labels = names or [side for side in relation.sides if tasks(side)]
+        values = [(sign, side) for sign, side in _links(relation) if not _stands_for_value(side)]
         if len(relation.signs) == 1 and (labels or not self._constant_link(relation)):
             return relation
         last = values[-1][1] if values else relation.sides[-1]
@@ -762,6 +765,9 @@ class _Comparison:
         ):
             return "not_equal"  # one may be a closed interval and the other an open one
         left, right, ordered = self._order(gold, answer, left, right)
+        paired = _beside_its_noun(left, right)
+        if paired is not None:
+            return self._in_order(left, paired)
         if kinds == (SetOf, SetOf) or (kinds == (Listing, Listing) and _are_points(left) and _are_points(right)):
             left, right = self._distinct(left), self._distinct(right)
         if ordered and self.policy.order != "everything":
@@ -777,7 +783,7 @@ class _Comparison:
             tuples = isinstance(gold, Tuple) or isinstance(answer, Tuple)
             return left, right, tuples or self.policy.order == "nothing"
         labels = labelled[0] or labelled[1]
-        plain_left, plain_right = [[_bare(item) for item in side] for side in (left, right)]
+        plain_left, plain_right = [[_bare(item) for item in _by_axes(side)] for side in (left, right)]
         distinct = labels is not None and len(set(labels)) > 1
         ordered = (distinct and labelled[0] is not None) or isinstance(gold, Tuple) or isinstance(answer, Tuple)
         return plain_left, plain_right, ordered
@@ -819,6 +825,7 @@ class _Comparison:
                 del waiting[place]
                 return "equal"
         for place, candidate in enumerate(waiting):
+            self.budget.pay(2)
             found = self._quiet(item, candidate)
             if found == "equal":
                 del waiting[place]
@@ -976,6 +983,28 @@ def _is_label(side: Value) -> bool:
     return isinstance(side, Formula) and not side.unit and _is_name(side.expr, 0)
 
 
+def _stands_for_value(side: Value) -> bool:
+    """Is this side of an equation a name for the other, or a task that the other carries out?"""
+    return _is_label(side) or bool(tasks(side))
+
+
+def _outcome_of(answer: Value) -> Value:
+    """What a chain of equations ends in: `\\gcd(8, 20) = 4` leaves nothing to be carried out."""
+    return answer.sides[-1] if isinstance(answer, Relation) and set(answer.signs) <= {"=", "~"} else answer
+
+
+def _is_nonzero_constant(side: Value) -> bool:
+    return isinstance(side, Formula) and side.expr != ZERO and not names_of(side.expr)
+
+
+def _asked_sum(relation: Relation) -> bool:
+    """`m + n = 42`, with a product or quotient of names as well: what a question asks for in names of its own."""
+    side, value = relation.sides[0], relation.sides[-1]
+    if relation.signs != ("=",) or not isinstance(side, Formula) or side.unit or not _is_nonzero_constant(value):
+        return False
+    return side.expr.op in ("add", "mul", "div") and all(part.op == "sym" for part in side.expr.args)
+
+
 def _is_name(node: Node, depth: int) -> bool:
     if node.op == "sym":
         return True
@@ -1052,6 +1081,26 @@ def _labels(items: Sequence[Value]) -> list[str] | None:
     ):
         return None
     return [_spelling(item.sides[0]) for item in items if isinstance(item, Relation)]
+
+
+def _by_axes(items: Sequence[Value]) -> Sequence[Value]:
+    """Coordinates in the order of their axes, in whatever order they were named."""
+    labels = _labels(items)
+    if labels is None or sorted(labels) not in (["x", "y"], ["x", "y", "z"]):
+        return items
+    return [item for _, item in sorted(zip(labels, items, strict=True), key=lambda pair: pair[0])]
+
+
+def _beside_its_noun(left: Sequence[Value], right: Sequence[Value]) -> Sequence[Value] | None:
+    """`3 cats, 5 dogs` in the order of `5 dogs, 3 cats`; None unless each number has a noun of its own."""
+    nouns, others = _nouns(left), _nouns(right)
+    if len(left) < 2 or len(set(nouns)) < len(nouns) or None in nouns or set(nouns) != set(others):
+        return None
+    return [right[others.index(noun)] for noun in nouns] if len(nouns) == len(others) else None
+
+
+def _nouns(items: Sequence[Value]) -> list[tuple[tuple[str, int], ...] | None]:
+    return [item.unit.dimension if isinstance(item, Formula) and item.unit else None for item in items]
 
 
 def _bare(item: Value) -> Value:

@@ -108,7 +108,7 @@ def _by_numbers(left: Node, right: Node, budget: Budget) -> Outcome:
     names = sorted(names_of(left) | names_of(right))
     unreal = _has_i(left) or _has_i(right) or not names
     witnesses = 0
-    for place in points(names, whole_points=_discrete(left) or _discrete(right)):
+    for place in _places(names, left, right):
         outcome = _at(left, right, place, unreal, budget)
         if outcome == "not_equal":
             return outcome
@@ -122,13 +122,36 @@ def _has_i(node: Node) -> bool:
     return (node.op == "const" and node.value == "i") or any(map(_has_i, node.args))
 
 
+def _places(names: list[str], left: Node, right: Node) -> Iterator[dict[str, Exact]]:
+    """Witness points; a name that is rounded off, as in ⌊x⌋, is a real number unless it is called like a counter."""
+    whole_points = _discrete(left) or _discrete(right)
+    for place in points(names, whole_points=whole_points):
+        if whole_points and not _counts(left) and not _counts(right):
+            half = Fraction(1, 2) if len(place) == 1 else Fraction(2, 5)
+            place = {name: value + half * (name in _REAL) for name, value in place.items()}
+        yield place
+
+
+_REAL = frozenset("xyztuvw")
+
+
+def _counts(node: Node) -> bool:
+    """Is there something that only whole numbers have, or a power whose sign alternates?"""
+    rounds = node.value in ("floor", "ceil")
+    return (_is_discrete_call(node) and not rounds) or _alternates(node) or any(map(_counts, node.args))
+
+
+def _alternates(node: Node) -> bool:
+    return node.op == "pow" and node.args[1].op != "num" and _negative(node.args[0])
+
+
 def _discrete(node: Node) -> bool:
     """Is the formula about whole numbers only: factorials, floors, alternating signs, sums up to a name?"""
-    if node.op == "call" and node.value in ("!", "!!", "binom", "floor", "ceil", "gcd", "lcm", "sum", "prod"):
-        return True
-    if node.op == "pow" and node.args[1].op != "num" and _negative(node.args[0]):
-        return True
-    return any(map(_discrete, node.args))
+    return _is_discrete_call(node) or _alternates(node) or any(map(_discrete, node.args))
+
+
+def _is_discrete_call(node: Node) -> bool:
+    return node.op == "call" and node.value in ("!", "!!", "binom", "floor", "ceil", "gcd", "lcm", "sum", "prod")
 
 
 def _negative(node: Node) -> bool:
@@ -219,7 +242,13 @@ def _height(node: Node) -> int:
     if node.op == "pow" and node.args[1].op == "num":
         power: Exact = min(abs(node.args[1].value), 10_000)
         return math.ceil((_height(node.args[0]) + 1) * max(power, 1))
+    if node.op == "call" and node.value in _EVEN:
+        return 2 * _height(node.args[0]) + sum(map(_height, node.args[1:]))
     return sum(map(_height, node.args))
+
+
+_EVEN = frozenset(["cos", "cosh", "sec"])
+"""Functions that are near to 1 by the square of what they are applied to."""
 
 
 def _number_height(value: Exact) -> int:

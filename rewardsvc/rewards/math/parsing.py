@@ -17,10 +17,12 @@ from rewardsvc.rewards.math.canon import canonical
 from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, kind_of, literal, looks_like_word, whole
 from rewardsvc.rewards.math.matrices import folded
 from rewardsvc.rewards.math.policy import Policy
+from rewardsvc.rewards.math.respelling import respelt
 from rewardsvc.rewards.math.tokens import Token, Unreadable, repair, tokenize
 from rewardsvc.rewards.math.values import (
     INFINITY,
     MINUS_INFINITY,
+    ZERO,
     Based,
     Builder,
     Choice,
@@ -58,13 +60,7 @@ _CHOICE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _COMPOUND = re.compile(r"([a-zA-Z]+),? (?:and )?(\d{1,9}(?:\.\d{1,9})?) ([a-zA-Z]+)")
-_BRACED = re.compile(r"(?:\\left\s*+)?\\\{\s*+\\begin\s*+\{(array|aligned|matrix|gathered|align)\}(?:\s*+\{[^{}]*+\})?")
-_UNBRACED = re.compile(r"\\end\s*+\{(?:array|aligned|matrix|gathered|align)\}\s*+\\right\s*+\.")
-_TEMPERATURE = re.compile(
-    r"(?:\^\s*+\{?\s*+\\circ\s*+\}?|°)\s*+(?:\\(?:text|mathrm|rm)\s*+\{\s*+~?)?([CF])(?![a-zA-Z])\s*+\}?"
-)
 _WHEN = frozenset(["if", "for", "when", "where", ",", "if,", "for all", "whenever"])
-_SCALES = {"C": "celsius", "F": "fahrenheit"}
 _ANOTHER = re.compile(r"(?i:\b(?:or|and|not)\b)|^[\s(]*[A-J]\b|[,;/]\s*+\(?[A-J]\b|(?<![\w\\(])\(?[A-J][).:](?!\Z)")
 _WRAPPERS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"), ("**", "**"), ("`", "`"), ("__", "__"))
 _TAIL = " \t\n\r.,;:。、"
@@ -91,7 +87,22 @@ _MARKS = {
 _LEADING = frozenset([",", ".", ";", ":", "\\", "and", "!"])
 _TRAILING = frozenset([",", ".", ";", ":", "\\", "?", "and", "other"])
 _WRAPPING = frozenset(["$", "`", "**"])
-_TYPESETTING = frozenset(["boxed", "fbox", "text", "mbox", "displaylines", "ensuremath", "textcolor"])
+_TYPESETTING = frozenset(
+    [
+        "boxed",
+        "fbox",
+        "text",
+        "mbox",
+        "displaylines",
+        "ensuremath",
+        "textcolor",
+        "underline",
+        "large",
+        "Large",
+        "huge",
+        "checkmark",
+    ]
+)
 _NESTING = {"(": 1, "[": 1, ")": -1, "]": -1}
 _SHOWN_NESTING = {"{": 1, "langle": 1, "}": -1, "rangle": -1}
 _WORDY = frozenset(["text", "word", "roman"])
@@ -166,7 +177,7 @@ def _careful(text: str, policy: Policy, hint: Value | None) -> Value:
     choice = _choice(cleaned, policy, hint)
     if choice is not None:
         return choice
-    tokens = _prepared(tokenize(_respelt(cleaned)), hint)
+    tokens = _prepared(tokenize(respelt(cleaned)), hint)
     if not tokens:
         raise Unreadable("empty")
     prose = words.words([cleaned]) if cleaned.isascii() and cleaned.replace(" ", "").replace("-", "").isalpha() else ""
@@ -207,15 +218,6 @@ def clean(text: str) -> str:
     return text
 
 
-def _respelt(text: str) -> str:
-    """The text with braces that only open a system written as cases, and temperatures with their scale as a unit."""
-    if "\\right" in text and _UNBRACED.search(text):
-        text = _UNBRACED.sub(r"\\end{cases}", _BRACED.sub(r"\\begin{cases}", text))
-    if "circ" in text or "°" in text:
-        text = _TEMPERATURE.sub(lambda found: f"\\text{{ {_SCALES[found.group(1)]}}}", text)
-    return text
-
-
 def _balanced(text: str) -> bool:
     depth = 0
     for mark in re.findall(r"\\[{}]|[{}]", text):
@@ -248,6 +250,9 @@ def _choice(text: str, policy: Policy, hint: Value | None) -> Choice | None:
 def _phrase(prose: str) -> Value | None:
     if words.is_empty_set(prose):
         return SetOf(())
+    side = words.half_line(prose)
+    if side:
+        return Interval(ZERO, INFINITY, False, False) if side > 0 else Interval(MINUS_INFINITY, ZERO, False, False)
     if words.is_everything(prose):
         return Interval(MINUS_INFINITY, INFINITY, False, False)
     spelt = words.spelt_number(prose)
@@ -281,6 +286,8 @@ def _prepared(tokens: list[Token], hint: Value | None) -> list[Token]:
                 prepared.append(token)
         elif kind == "grouped":
             prepared.extend(_ungrouped(tokens, place, inside > 0, hint))
+        elif kind == "text" and text and not text.strip(".,;:!"):
+            continue
         elif kind in ("word", "text"):
             prepared.append(_joint(token))
         elif kind == "number" and _takes_digits(prepared) and text.isdigit() and len(text) > 1:
@@ -781,7 +788,7 @@ class _Reader(Formulas):
                 pieces.append({"{": "", "}": "", "cdot": "*"}.get(token.text, token.text))
             else:
                 raise Unreadable("prose")
-        return " ".join(piece for piece in pieces if piece).replace(" ^ ", "^").strip()
+        return " ".join(piece for piece in pieces if piece).replace(" ^ ", "^").replace("^- ", "^-").strip()
 
     def _prose(self, start: int, end: int) -> Value:
         pieces = []

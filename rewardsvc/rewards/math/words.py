@@ -39,6 +39,7 @@ _EMPTY = frozenset(
 _EVERYTHING = frozenset(
     ["all real numbers", "all reals", "all real", "every real number", "real numbers", "any real number"]
 )
+_HALF_LINES = {"positive real": 1, "negative real": -1}
 _SAME = {
     "dne": "does not exist",
     "true": "true",
@@ -72,6 +73,11 @@ def shape(text: str) -> str:
 def is_empty_set(text: str) -> bool:
     """Does the phrase say that there is no solution?"""
     return text.lower() in _EMPTY
+
+
+def half_line(text: str) -> int:
+    """1 when the phrase means all positive real numbers, -1 for the negative ones, else 0."""
+    return _HALF_LINES.get(text.lower().removeprefix("all ").removesuffix("s").removesuffix(" number"), 0)
 
 
 def is_everything(text: str) -> bool:
