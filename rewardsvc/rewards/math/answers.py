@@ -153,7 +153,7 @@ def _cut(span: Span, region: Region) -> Span:
 def _in_reasoning(text: str, wanted: _Wanted) -> tuple[str, ...]:
     """The flag for an answer that is marked as final, but within the reasoning."""
     mark = _strongest(re.sub(r"</?[a-z]{5,10}>\s*\Z", "", text), wanted)
-    return ("answer_in_reasoning",) if mark and mark.span.text else ()
+    return ("answer_in_reasoning",) if mark and not _EMPTY.match(mark.span.text) else ()
 
 
 def _find(region: Span, wanted: _Wanted) -> Found:
@@ -202,6 +202,8 @@ def _strongest(text: str, wanted: _Wanted) -> _Mark | None:
 
 
 def _boxed(text: str, several: SeveralBoxes) -> _Mark | None:
+    if "box" not in text and "\x08oxed" not in text:
+        return None
     near = boxes.last_boxes(text)
     if near.unclosed:
         return _Mark(Span("", near.last, near.last, "boxed"), near.last, boxes.mentions(text), ("truncated",))
@@ -219,11 +221,12 @@ def _content(text: str, parts: tuple[boxes.Box, ...]) -> Span:
     last = parts[-1]
     if len(parts) > 1:
         return Span(boxes.joined(text, parts), parts[0].start, last.end, "boxed_joined")
-    inner = _innermost(peeled(Span(text[last.inner : last.close], last.inner, last.close, "boxed")))
+    inner = Span(text[last.inner : last.close], last.inner, last.close, "boxed")
     measure = boxes.measure_after(text, last)
-    return (
-        inner._replace(text=inner.text + measure) if inner.text and not inner.text.endswith(measure or " ") else inner
-    )
+    if not measure and "box" not in inner.text:
+        return inner
+    inner = _innermost(peeled(inner))
+    return inner._replace(text=inner.text + measure) if inner.text and not inner.text.endswith(measure) else inner
 
 
 _BOX_ALONE = re.compile(r"\\boxed\s?\{([^{}]*+)\}")
@@ -392,7 +395,8 @@ def peeled(span: Span) -> Span:
 
 def _is_plain(text: str) -> bool:
     """Whether nothing can wrap a text, to see by its ends."""
-    return text[:1].isalnum() and (text[-1].isalnum() or text[-1] in "})")
+    starts = text[:1].isalnum() or text[:1] in ("-", "(", "{") or (text[:1] == "\\" and text[1:2].isalpha())
+    return starts and (text[-1].isalnum() or text[-1] in "})")
 
 
 def _stripped(span: Span) -> Span:

@@ -28,16 +28,21 @@ from rewardsvc.rewards.math.values import (
 MAX_SHOWN = 1_000
 """Characters of a canonical form; the rest is cut."""
 
+_MAX_BITS = 3_000
+"""Numbers that are longer are not written out: Python would take quadratic time."""
+
 _STRENGTH = {"add": 1, "mul": 2, "div": 2, "pow": 4, "pm": 1, "mp": 1}
 _CONSTANTS = {"pi": "π", "inf": "∞"}
 
 
 def show(node: Node, strength: int = 0) -> str:
     """A formula in one line, with the brackets that its structure needs."""
-    mine = _STRENGTH.get(node.op, 5)
-    if node.op == "num" and (isinstance(node.value, Fraction) or str(node.value).startswith("-")):
-        mine = 2
     text = _show(node)
+    if not strength:
+        return text
+    mine = _STRENGTH.get(node.op, 5)
+    if node.op == "num" and (isinstance(node.value, Fraction) or node.value < 0):
+        mine = 2
     return f"({text})" if mine < strength or (mine == strength == 4) else text
 
 
@@ -68,9 +73,9 @@ def _term(place: int, term: Node) -> str:
 
 
 def _digits(value: int | Fraction | str) -> str:
-    if (isinstance(value, int) and abs(value) >> 3_000) or (isinstance(value, Fraction) and value.denominator >> 3_000):
-        return "…"
-    return str(value)
+    if isinstance(value, Fraction):
+        return "…" if value.denominator >> _MAX_BITS else f"{value.numerator}/{value.denominator}"
+    return "…" if isinstance(value, int) and abs(value) >> _MAX_BITS else str(value)
 
 
 def canonical(value: Value) -> str:

@@ -780,7 +780,7 @@ def whole(value: Fraction) -> int | Fraction:
 def fraction(above: Node, below: Node) -> Node:
     """A quotient; of two numbers it is a number, as long as the divisor is not zero."""
     if above.op == below.op == "num" and below.value:
-        return number(whole(Fraction(above.value) / Fraction(below.value)))
+        return number(whole(Fraction(above.value, below.value)))
     return Node("div", (above, below))
 
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from rewardsvc.rewards.math import units, words
 from rewardsvc.rewards.math.canon import canonical
-from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, kind_of, literal, looks_like_word, whole
+from rewardsvc.rewards.math.formulas import MAX_DIGITS, Formulas, decimal, kind_of, literal, looks_like_word, whole
 from rewardsvc.rewards.math.matrices import folded
 from rewardsvc.rewards.math.policy import Policy
 from rewardsvc.rewards.math.respelling import respelt
@@ -161,7 +161,7 @@ def _decimal(digits: str, decimals: str | None) -> Formula | None:
         return None
     if decimals is None:
         return Formula(number(int(digits)))
-    value = whole(Fraction(digits + decimals))
+    value = decimal(digits + decimals)
     return Formula(number(value), len(decimals) - 1, significant_digits(digits + decimals))
 
 
@@ -388,11 +388,7 @@ class _Reader(Formulas):
             if self.kinds[place] == sign:
                 spans.append((begin, place))
                 begin = place + 1
-            place = (
-                max(self.pairs.get(place, place), place) + 1
-                if self.kinds[place] != "begin"
-                else self._after(place, end)
-            )
+            place = self.pairs.get(place, place) + 1 if self.kinds[place] != "begin" else self._after(place, end)
         spans.append((begin, end))
         return [(first, last) for first, last in spans if first < last]
 
