@@ -121,6 +121,8 @@ def _again(judged: Judged, answer: str) -> Judged:
         return judged
     if not (_is_bare(gold.value) and _is_bare(judged.value)) or max(len(gold.text), len(answer)) > MAX_SECOND_LENGTH:
         return judged
+    if any(isinstance(value, Formula) and second.is_heavy(value.expr) for value in (gold.value, judged.value)):
+        return judged
     outcome = second.decide(gold.text, answer)
     return Judged(outcome, f"second_{outcome}", 2, gold, (), judged.parts, judged.value)
 

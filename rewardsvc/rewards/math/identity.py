@@ -23,6 +23,9 @@ Outcome = Literal["equal", "not_equal", "undecided"]
 WITNESSES = 4
 """Points at which formulas with names must agree."""
 
+COARSE_WITNESSES = 12
+"""The same for formulas with functions such as gcd and floor, which are constant over long stretches."""
+
 BITS = 200
 MAX_PRECISION = 2_000
 _RANGES = (
@@ -106,26 +109,32 @@ def _by_primes(left: Node, right: Node, primes: tuple[int, int], budget: Budget)
 
 def _by_numbers(left: Node, right: Node, budget: Budget) -> Outcome:
     names = sorted(names_of(left) | names_of(right))
-    unreal = _has_i(left) or _has_i(right) or not names
+    unreal = has_i(left) or has_i(right) or not names
     witnesses = 0
+    coarse = _is_coarse(left) or _is_coarse(right)
+    needed = COARSE_WITNESSES if coarse else WITNESSES
     for place in _places(names, left, right):
         outcome = _at(left, right, place, unreal, budget)
         if outcome == "not_equal":
             return outcome
         witnesses += outcome == "equal"
-        if witnesses >= WITNESSES or (witnesses and not names):
+        if witnesses >= needed or (witnesses and not names):
             return "equal"
     return "undecided"
 
 
-def _has_i(node: Node) -> bool:
-    return (node.op == "const" and node.value == "i") or any(map(_has_i, node.args))
+def has_i(node: Node) -> bool:
+    """Is the imaginary unit in the formula?"""
+    return (node.op == "const" and node.value == "i") or any(map(has_i, node.args))
 
 
 def _places(names: list[str], left: Node, right: Node) -> Iterator[dict[str, Exact]]:
     """Witness points; a name that is rounded off, as in ⌊x⌋, is a real number unless it is called like a counter."""
     whole_points = _discrete(left) or _discrete(right)
-    for place in points(names, whole_points=whole_points):
+    spread = (_is_coarse(left) or _is_coarse(right)) and not (_grows(left) or _grows(right))
+    for attempt, place in enumerate(points(names, whole_points=whole_points)):
+        if spread and attempt % 2:
+            place = {name: value * _factor(name, attempt) for name, value in place.items()}
         if whole_points and not _counts(left) and not _counts(right):
             half = Fraction(1, 2) if len(place) == 1 else Fraction(2, 5)
             place = {name: value + half * (name in _REAL) for name, value in place.items()}
@@ -133,6 +142,24 @@ def _places(names: list[str], left: Node, right: Node) -> Iterator[dict[str, Exa
 
 
 _REAL = frozenset("xyztuvw")
+_FACTORS = (12, 18, 20, 45, 84, 210, 900)
+
+
+def _factor(name: str, attempt: int) -> int:
+    """A number with many divisors, so that witnesses have some in common and are not all small."""
+    return _FACTORS[zlib.crc32(f"{name}:{attempt}".encode()) % len(_FACTORS)]
+
+
+def _is_coarse(node: Node) -> bool:
+    """Is there a function that gives the same for many arguments, so that a few witnesses may agree by chance?"""
+    coarse = node.op == "call" and node.value in ("floor", "ceil", "gcd", "lcm", "max", "min", "sgn")
+    return coarse or any(map(_is_coarse, node.args))
+
+
+def _grows(node: Node) -> bool:
+    """Is there a function whose cost grows with its argument?"""
+    dear = node.op == "call" and node.value in ("!", "!!", "binom", "sum", "prod")
+    return dear or (node.op == "pow" and node.args[1].op != "num") or any(map(_grows, node.args))
 
 
 def _counts(node: Node) -> bool:

@@ -18,12 +18,20 @@ from typing import Any, Literal
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 from sympy.core.cache import clear_cache
 
+from rewardsvc.rewards.math.exact import Budget
+from rewardsvc.rewards.math.identity import approximate, has_i
+from rewardsvc.rewards.math.residues import names_of
+from rewardsvc.rewards.math.values import Node
+
 CALLS = 1_000_000
 """Function calls for one pair, parsing included: about a second. The median pair takes some 20,000."""
 
 _CONFIG = (LatexExtractionConfig(), ExprExtractionConfig())
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it would log rollout text
 logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
+
+MAX_OPERAND = 10_000
+"""Exponents and operands of factorials up to which sympy, which carries them out in C and uncounted, is quick."""
 
 Outcome = Literal["equal", "not_equal", "undecided"]
 
@@ -32,7 +40,7 @@ class _Exhausted(BaseException):
     """The budget is spent. No `Exception`, because sympy and math-verify swallow those."""
 
 
-class _Budget:
+class _Calls:
     """Counts calls while it is the profiler of this thread, and ends the computation after so many."""
 
     def __init__(self, calls: int) -> None:
@@ -51,12 +59,28 @@ class _Budget:
             raise _Exhausted
 
 
+def is_heavy(node: Node) -> bool:
+    """Would sympy carry out a huge power, factorial or binomial in one uncounted step?"""
+    if node.op == "pow" and _is_large(node.args[1]):
+        return True
+    if node.op == "call" and node.value in ("!", "!!", "binom", "f:\\Gamma", "f:Γ") and any(map(_is_large, node.args)):
+        return True
+    return any(map(is_heavy, node.args))
+
+
+def _is_large(node: Node) -> bool:
+    if node.op not in ("num", "pow", "call", "mul", "div", "add") or names_of(node) or has_i(node):
+        return False
+    value = approximate(node, Budget(1_000))
+    return value is None or abs(value) > MAX_OPERAND
+
+
 def decide(gold: str, answer: str, calls: int = CALLS) -> Outcome:
     """What math-verify says about two bare formulas; `undecided` when it cannot read one, fails, or takes too long."""
     warm()
     clear_cache()
     try:
-        with _Budget(calls):
+        with _Calls(calls):
             return _verified(_parsed(gold), _parsed(answer))
     except (_Exhausted, RecursionError, MemoryError):
         return "undecided"
