@@ -75,6 +75,10 @@ def _factor(first: Node, second: Node, budget: Budget) -> int | None:
     return None
 
 
+MAX_SOLVED = 12
+"""Names for which an equation is solved; the work for each grows with the length of the equation."""
+
+
 def substituted(node: Node, names: dict[str, Node]) -> Node:
     """The formula with names replaced."""
     if node.op == "sym":
@@ -98,7 +102,7 @@ def _same_zeros(first: Node, second: Node, budget: Budget) -> Outcome:
 
 def _implied(first: Node, second: Node, budget: Budget) -> Outcome:
     """Is the second zero wherever the first is, as far as solving the first for a name can show?"""
-    for name in sorted(names_of(first) & names_of(second)):
+    for name in sorted(names_of(first) & names_of(second))[:MAX_SOLVED]:
         root = _linear_root(first, name, budget)
         if root is not None:
             outcome = same(substituted(second, {name: root}), ZERO, budget)
@@ -121,7 +125,7 @@ def _separated(first: Node, second: Node, budget: Budget) -> bool | None:
     """Is there a point on the first curve that is clearly off the second? None when the first has no points."""
     names = sorted(names_of(first) | names_of(second))
     found = None
-    for name in sorted(names_of(first)):
+    for name in sorted(names_of(first))[:MAX_SOLVED]:
         for place in islice(points(names), 3):
             for root in islice(_roots(first, name, place, budget), 2):
                 found = False
