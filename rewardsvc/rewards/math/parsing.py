@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -271,6 +272,7 @@ def _text(tokens: list[Token]) -> Text:
 def _prepared(tokens: list[Token], hint: Value | None) -> list[Token]:
     """Tokens with money and math dollars told apart, joints as signs, groups of three digits and `\frac12` resolved."""
     prepared: list[Token] = []
+    money: bool | None = None
     inside = 0
     for place, token in enumerate(tokens):
         kind, text, spaced = token
@@ -278,7 +280,7 @@ def _prepared(tokens: list[Token], hint: Value | None) -> list[Token]:
             inside += _NESTING.get(text, 0)
             if text not in _WRAPPING:
                 prepared.append(token)
-            elif text == "$" and _is_money(tokens):
+            elif text == "$" and (money := _is_money(tokens) if money is None else money):
                 prepared.append(Token("command", "$", spaced))
         elif kind == "command":
             inside += _SHOWN_NESTING.get(text, 0)
@@ -335,12 +337,25 @@ def _ungrouped(tokens: list[Token], place: int, inside: bool, hint: Value | None
     return listed
 
 
+def _environments(kinds: Sequence[str]) -> dict[int, int]:
+    """Where each environment ends, by the place where it begins."""
+    ends: dict[int, int] = {}
+    waiting: list[int] = []
+    for place, kind in enumerate(kinds):
+        if kind == "begin":
+            waiting.append(place)
+        elif kind == "end" and waiting:
+            ends[waiting.pop()] = place
+    return ends
+
+
 class _Reader(Formulas):
     """Reads values out of one token list."""
 
     def __init__(self, tokens: list[Token], policy: Policy, hint: Value | None) -> None:
         super().__init__(tokens)
         self.met = frozenset(self.kinds)
+        self.ends = _environments(self.kinds) if "begin" in self.met else {}
         self.several = not self.met.isdisjoint(_SEPARATING)
         self.compound = not self.met.isdisjoint(_COMPOUNDING)
         self.policy = policy
@@ -394,13 +409,10 @@ class _Reader(Formulas):
 
     def _after(self, place: int, end: int) -> int:
         """The place behind an environment that begins here."""
-        depth = 0
-        while place < end:
-            depth += {"begin": 1, "end": -1}.get(self.kinds[place], 0)
-            if not depth:
-                return self.pairs.get(place + 1, place) + 1
-            place += 1
-        raise Unreadable("environment")
+        last = self.ends.get(place, end)
+        if last >= end:
+            raise Unreadable("environment")
+        return self.pairs.get(last + 1, last) + 1
 
     def _several(self, spans: list[tuple[int, int]], joint: str) -> Value:
         items = [self._item(*span) for span in spans]
