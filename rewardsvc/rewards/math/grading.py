@@ -65,7 +65,9 @@ class Judged:
     def shown(self) -> dict[str, Any]:
         """What the answer was taken for, what it was compared with, and by whom."""
         shown: dict[str, Any] = {"tier": self.tier, "because": self.reason, "gold": self.gold.shown}
-        if self.value is not None:
+        if self.value is self.gold.value:
+            shown |= {name: self.gold.shown[name] for name in ("type", "canonical")}
+        elif self.value is not None:
             shown |= {"type": type_of(self.value), "canonical": canonical(self.value)}
         return shown | ({"parts": list(self.parts)} if self.parts else {})
 

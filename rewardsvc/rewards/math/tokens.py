@@ -125,7 +125,8 @@ def plain_signs(text: str) -> str:
 
 _GROUPED = r"\d{1,3}(?:(?:,|\\,|\\;|\\:|~|[ ]?\{,[ ]?\}[ ]?|\\?,?[ ]?\\![ ]?)\d{3})++(?!\d)(?!\{,\})"
 _TOKEN = re.compile(
-    r"(?P<space>\s++|\\[,;:!> ~]|~|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut"
+    r"(?P<mark>[+^_(){}\[\]/])"  # the commonest signs of one character come first
+    r"|(?P<space>\s++|\\[,;:!> ~]|~|\\(?:quad|qquad|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut"
     r"|thinspace|(?:left|right)(?:\s*+\.(?!\d))?(?![a-z])|[bB]ig{1,2}[lrm]?|middle|hfill|newline|noindent|hline"
     r"|bullet(?=\s*+[a-zA-Z]\s*+=)"
     r"|medskip|smallskip|bigskip|allowbreak|nobreak|mathrm(?=~)|rm(?![a-z])|bf(?![a-z])|it(?![a-z]))(?![a-zA-Z])"
@@ -171,8 +172,12 @@ def tokenize(text: str) -> list[Token]:
         if kind == "space":
             spaced = True
             continue
-        as_written = kind in _AS_WRITTEN or (kind == "sign" and piece not in _SIGNS)
-        tokens.append(Token(kind, piece, spaced) if as_written else _token(kind, found, piece, spaced))
+        if kind == "mark" or (kind == "sign" and piece not in _SIGNS):
+            tokens.append(Token("sign", piece, spaced))
+        elif kind in _AS_WRITTEN:
+            tokens.append(Token(kind, piece, spaced))
+        else:
+            tokens.append(_token(kind, found, piece, spaced))
         spaced = False
     if len(tokens) > MAX_TOKENS:
         raise Unreadable("too_many_tokens")
