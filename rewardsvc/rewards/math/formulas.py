@@ -148,9 +148,9 @@ class Formulas:
     def _sum(self) -> Node:
         terms: list[Node] = []
         while True:
-            sign = self._signs()
+            sign = self._signs() if self._peek() in _ENDS_TERM else ""
             term = self._product()
-            terms.append(_signed(sign, term))
+            terms.append(_signed(sign, term) if sign else term)
             if self._peek() not in _ENDS_TERM:
                 break
         return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
@@ -299,10 +299,21 @@ class Formulas:
 
     def _argument(self) -> Node:
         """What TeX takes as one argument: a group, or one token; numbers are taken whole."""
+        number_alone = self._number_alone()
+        if number_alone is not None:
+            return number_alone
         self._deeper()
         node = self._group() if self._peek() == "{" else self._atom(one=True)
         self.nesting -= 1
         return node
+
+    def _number_alone(self) -> Node | None:
+        """A group that holds one number, as most do; None for another."""
+        place = self.place
+        if place + 2 >= self.end or self.kinds[place : place + 3] != ["{", "number", "}"]:
+            return None
+        self.place = place + 3
+        return literal(self.tokens[place + 1].text)
 
     def _group(self) -> Node:
         start, closing = self.place, self.pairs.get(self.place, -1)
