@@ -124,6 +124,7 @@ def cases_table(cases: list[CaseInfo]) -> str:
             case.kind,
             code(case.rollouts),
             code([case.reference]),
+            code([case.params]) if case.params else "",
             reward_text(case),
             plain(case.why or case.reason or ""),
         )
@@ -145,8 +146,9 @@ def code(values: list[Any]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return text.replace("<", "&lt;").replace("|", "\\|")
+    """Text that Markdown shows as it is; inside backticks it does that by itself, bars in a table excepted."""
+    outside = [piece if index % 2 else piece.replace("<", "&lt;") for index, piece in enumerate(text.split("`"))]
+    return "`".join(outside).replace("|", "\\|")
 
 
 def example(info: RewardInfo) -> str:

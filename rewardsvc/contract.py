@@ -253,7 +253,7 @@ def first_error(error: msgspec.ValidationError, under: str = "", model: type[Str
     place = under + pointer(path.replace("[...]", ""))
     _, found, name = message.removesuffix("`").partition("unknown field `")
     if not found:
-        return place, message
+        return place, message + _allowed(message, model, path)
     if "[...]" not in path:
         place += "/" + name.replace("~", "~0").replace("/", "~1")
     known = _field_names(_type_info(model), path) if model else []
@@ -262,15 +262,30 @@ def first_error(error: msgspec.ValidationError, under: str = "", model: type[Str
     return place, f"Unknown field `{name[:64]}`{hint}"
 
 
+def _allowed(message: str, model: type[Struct] | None, path: str) -> str:
+    """What may stand where a word is none of those there are, else nothing."""
+    if model is None or not message.startswith("Invalid enum value"):
+        return ""
+    kinds = _choices(_leads_to(_type_info(model), path))
+    words = [word for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType) for word in kind.values]
+    return f"; there are {', '.join(f'`{word}`' for word in words)}" if words else ""
+
+
 _type_info = functools.lru_cache(maxsize=256)(msgspec.inspect.type_info)
 
 
 def _field_names(kind: msgspec.inspect.Type, path: str) -> list[str]:
     """The fields of the struct to which a msgspec path (`.rollouts[0]`) leads; none where it leads elsewhere."""
+    kinds = _choices(_leads_to(kind, path))
+    structs = [each for each in kinds if isinstance(each, msgspec.inspect.StructType)]
+    return [field.encode_name for struct in structs for field in struct.fields]
+
+
+def _leads_to(kind: msgspec.inspect.Type, path: str) -> msgspec.inspect.Type:
+    """The type at the end of a msgspec path (`.rollouts[0]`)."""
     for step in re.findall(r"\.[^.\[]+|\[[^\]]*\]", path):
         kind = next((inner for each in _choices(kind) if (inner := _inside(each, step)) is not None), kind)
-    structs = [each for each in _choices(kind) if isinstance(each, msgspec.inspect.StructType)]
-    return [field.encode_name for struct in structs for field in struct.fields]
+    return kind
 
 
 def _choices(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:

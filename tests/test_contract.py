@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -47,3 +47,20 @@ def test_without_a_model_the_field_is_still_pointed_at() -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert({"rollout": []}, ScoreRequest)
     assert first_error(caught.value) == ("/rollout", "Unknown field `rollout`")
+
+
+class Worded(Model):
+    """Words behind an option and inside a list."""
+
+    mode: Literal["fast", "exact"] | None = None
+    marks: tuple[Literal["box", "tag"], ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("document", "place", "words"),
+    [({"mode": "fats"}, "/params/mode", "`exact`, `fast`"), ({"marks": ["bx"]}, "/params/marks/0", "`box`, `tag`")],
+)
+def test_a_word_that_is_none_of_those_there_are_is_told_them(document: Any, place: str, words: str) -> None:
+    pointer, message = place_of(document, Worded)
+    assert pointer == place
+    assert message.endswith(f"; there are {words}")

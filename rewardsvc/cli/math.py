@@ -109,12 +109,13 @@ def _of_line(file: Path, number: int, line: bytes, gold: str | None, prompt: str
         record = msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
         stop(f"{file}, line {number}: {error}")
-    found = _field(record, (gold,) if gold else GOLDS)
-    if found is None:
+    names = (gold,) if gold else GOLDS
+    found = _field(record, names)
+    if found is None and not any(name in record for name in names):
         wanted = repr(gold) if gold else "reference; name its field with --gold"
         stop(f"{file}, line {number}: there is no {wanted}. It has {', '.join(record)}.")
     question = _words(_field(record, (prompt,) if prompt else PROMPTS))
-    for one in found if isinstance(found, list) else [found]:
+    for one in found if isinstance(found, list) and found else ["" if found in (None, []) else found]:
         yield Row(number, _words(one), question)
 
 

@@ -67,3 +67,11 @@ def test_bad_usage_is_told(rewardsvc: Any, lines: list[Any], arguments: tuple[st
     done = rewardsvc("math", "audit", "golds.jsonl", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert complaint in done.stderr
+
+
+def test_a_reference_that_is_null_is_refused_and_does_not_end_the_audit(rewardsvc: Any) -> None:
+    rewardsvc.write("golds.jsonl", {"answer": None}, {"answer": 0}, {"answer": []})
+    done = rewardsvc("math", "audit", "golds.jsonl", "--json")
+    assert done.returncode == 3, done.stderr
+    entries = json.loads(done.stdout)["references"]
+    assert [entry["treatment"] for entry in entries] == ["refused", "exact", "refused"]
