@@ -17,7 +17,9 @@ def test_a_huge_operation_in_one_step_is_heavy(heavy: str) -> None:
     assert second.is_heavy(_node(heavy))
 
 
-@pytest.mark.parametrize("light", [r"f(20!)", r"\binom{n}{3}+x^{100}", r"\Gamma(x)+e^{e^{2}}", "f(7^{7^{2}})", r"f(e^{i\pi})"])
+@pytest.mark.parametrize(
+    "light", [r"f(20!)", r"\binom{n}{3}+x^{100}", r"\Gamma(x)+e^{e^{2}}", "f(7^{7^{2}})", r"f(e^{i\pi})"]
+)
 def test_ordinary_formulas_are_not(light: str) -> None:
     assert not second.is_heavy(_node(light))
 
