@@ -37,6 +37,7 @@ class Age:
         self._cell = cell
         self._judged = 0
         self._memory_mb = 0
+        self._spoilt = False
         self._born = os.getpid()
         self._statm = os.open("/proc/self/statm", os.O_RDONLY)
         self._born_kb = self._peak_kb = _peak_kb()
@@ -66,6 +67,10 @@ class Age:
         """So many items were judged."""
         self._judged += items
 
+    def distrust(self) -> None:
+        """A reward broke off where it did not mean to: what it may have left behind shall reach no other reward."""
+        self._spoilt = True
+
     def is_worn(self) -> bool:
         """Whether the worker has judged or grown enough."""
         self._peak_kb = _peak_kb()
@@ -75,8 +80,8 @@ class Age:
         )
 
     def is_over(self) -> bool:
-        """Whether the worker must be replaced now that it is idle: it is worn, or still has a child process."""
-        return self.is_worn() or _has_children()
+        """Whether the worker must be replaced now that it is idle: worn, spoilt, or with a child process left."""
+        return self._spoilt or self.is_worn() or _has_children()
 
     def end_copies(self) -> None:
         """A reward that forks and returns twice must not answer twice."""

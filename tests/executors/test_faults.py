@@ -345,3 +345,10 @@ def test_a_broken_neighbour_changes_no_byte_of_an_honest_verdict(watched: Watche
     for deed in ("fork", "garbage", "shut sockets", "grow by 90"):
         stormy = bare(watched.score("mischief", group({0: deed}), reference="fine"))
         assert stormy[1:] == calm[1:]
+
+
+def test_what_a_broken_reward_left_behind_reaches_no_other_reward(watched: Watched) -> None:
+    for _ in range(4):
+        watched.score("mischief", ["spoil and raise"], reference="fine")
+        verdicts = watched.score("trouble", HONEST, reference="fine")
+        assert {verdict["status"] for verdict in verdicts} == {"scored"}

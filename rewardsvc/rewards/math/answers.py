@@ -210,6 +210,8 @@ def _boxed(text: str, several: SeveralBoxes) -> _Mark | None:
     if not near.found:
         return None
     parts = boxes.neighbours(text, near.found) if several == "join" else near.found[-1:]
+    if not text[parts[-1].inner : parts[-1].close].strip():
+        parts = parts[-1:]  # whatever stands before it, the last one says nothing
     contents = tuple(dict.fromkeys(text[box.inner : box.close].strip() for box in near.found))
     others = contents[:-1] if several == "all_equal" else ()
     count = boxes.mentions(text)

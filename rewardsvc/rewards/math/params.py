@@ -38,7 +38,9 @@ class _Where(Model, kw_only=True):
     preset: Annotated[
         policy.Preset, Meta(description="The policy to start from, named after the grader it imitates.")
     ] = "house"
-    styles: Annotated[tuple[Style, ...], Meta(description="The marks of a final answer that count.")] = STYLES
+    styles: Annotated[tuple[Style, ...], Meta(min_length=1, description="The marks of a final answer that count.")] = (
+        STYLES
+    )
     region: Annotated[Region, Meta(description="Where in the completion the answer may stand.")] = "after_reasoning"
     several_boxes: Annotated[
         SeveralBoxes,
@@ -92,10 +94,17 @@ def _made(asked: Asked) -> policy.Policy:
     return policy.preset(asked.preset, **dict(asked.changes))
 
 
+def echoed(params: Any) -> dict[str, Any]:
+    """What a verdict says about how it was reached: the preset, and all that is not as it would be by itself."""
+    changed = {name: value for name, value in structs.asdict(params).items() if value != _DEFAULTS[name]}
+    return {"preset": params.preset} | changed
+
+
 @lru_cache(maxsize=256)
 def _asked(preset: policy.Preset, values: tuple[Any, ...]) -> Asked:
     return Asked(preset, tuple((name, value) for name, value in zip(_NAMES, values, strict=True) if value is not None))
 
 
+_DEFAULTS = {field.name: field.default for field in structs.fields(Params)}
 _NAMES = tuple(field.name for field in structs.fields(policy.Policy))
 _FIRST = len(structs.fields(_Where))  # the policy's fields come after those of the base

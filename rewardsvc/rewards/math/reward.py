@@ -13,7 +13,7 @@ from rewardsvc.reward import Case, Cpu, PerRollout, Rollout, Task, Verdict
 from rewardsvc.rewards.math import credit, second
 from rewardsvc.rewards.math.answers import MAX_ANSWER, Found, find
 from rewardsvc.rewards.math.grading import MAX_SHOWN, Golds, Judged, golds, references
-from rewardsvc.rewards.math.params import Params, asked
+from rewardsvc.rewards.math.params import Params, asked, echoed
 from rewardsvc.rewards.math.restating import is_trivial, repeats
 
 
@@ -80,13 +80,12 @@ class Math(PerRollout):
 
     def score(self, rollout: Rollout, task: Task, params: Any) -> Verdict:
         """Reads the references first: if one of them cannot be used, no answer is judged by them."""
-        by = asked(params)
-        accepted = golds(references(task.reference), by, params.second_tier)
+        accepted = golds(references(task.reference), asked(params), params.second_tier)
         found = find(rollout.text, styles=params.styles, region=params.region, several_boxes=params.several_boxes)
         if found.text is None:
             found = _verbatim(rollout.text, accepted) or found
         if found.text is None:
-            return Verdict.scored(0.0, "no_answer", evidence=_where(found, found.flags))
+            return Verdict.scored(0.0, "no_answer", evidence=_where(found, found.flags) | {"policy": echoed(params)})
         answer = _without_exclamation(found, accepted)
         judged = accepted.judge(answer)
         repeated = repeats(answer, text_of(task.prompt) or "")
@@ -94,7 +93,7 @@ class Math(PerRollout):
         flags = (*found.flags, *judged.flags)
         if repeated or reason == "restated_task":
             flags = (*flags, "restated_task")
-        evidence = _where(found, flags) | judged.shown | {"policy": {"preset": by.preset, **dict(by.changes)}}
+        evidence = _where(found, flags) | judged.shown | {"policy": echoed(params)}
         shown = found.text[:MAX_SHOWN]
         if reason == "undecided" and params.undecided == "unscored":
             return Verdict(status="resource_limit", reason=reason, answer=shown, evidence=evidence)

@@ -57,6 +57,14 @@ class MuteError(Exception):
         raise ValueError("no text")
 
 
+def _spoil():
+    """Breaks something that every other reward of the same worker would trip over, and then itself."""
+    import rewardsvc.reward
+
+    rewardsvc.reward.Verdict.scored = None
+    raise ValueError("broken")
+
+
 def _raise(error):
     raise error
 
@@ -70,6 +78,7 @@ DEEDS = {
     "half a frame": lambda: _garbage(b"\x40\x00\x00\x00abc"),
     "shut sockets": _shut_sockets,
     "shut sockets and spin": lambda: (_shut_sockets(), _spin()),
+    "spoil and raise": _spoil,
     "fork": os.fork,
     "fork and exit": lambda: os.fork() and os._exit(1),
     "double daemon": _double_daemon,

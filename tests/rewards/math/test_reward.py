@@ -58,3 +58,15 @@ def test_a_misspelt_parameter_is_told_its_name(service_with_plugins: Any) -> Non
     assert problem["errors"] == [
         {"pointer": "/params/preste", "detail": "Unknown field `preste`; did you mean `preset`?"}
     ]
+
+
+def test_no_marks_at_all_is_a_mistake_of_the_caller_and_not_a_group_of_zeros(service_with_plugins: Any) -> None:
+    group = {"task": {"reference": "1"}, "rollouts": [{"completion": "1"}], "params": {"styles": []}}
+    assert service_with_plugins.post("math", group)[0] == 422
+
+
+def test_what_was_asked_for_is_echoed() -> None:
+    params = Math.Params(preset="gsm8k", credit="parts", percent="strict")
+    for completion in ("no answer", r"\boxed{1}"):
+        verdict = Math().score(Rollout(id="0", completion=completion), Task(reference="1"), params)
+        assert verdict.evidence["policy"] == {"preset": "gsm8k", "credit": "parts", "percent": "strict"}
