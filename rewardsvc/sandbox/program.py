@@ -1,0 +1,87 @@
+"""The last steps before a program runs: descriptors, limits, no rights, the filter. After them nothing is trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+from typing import Any, NoReturn
+
+from rewardsvc.sandbox import kernel, python_program
+
+_HIGH = 100
+_MB = 1 << 20
+_PROC_SEALED = (
+    kernel.MS_REMOUNT
+    | kernel.MS_BIND
+    | kernel.MS_RDONLY
+    | kernel.MS_NOSUID
+    | kernel.MS_NODEV
+    | kernel.MS_NOEXEC
+)
+
+Spec = dict[str, Any]
+
+
+def start(spec: Spec, descriptors: list[int], reporter: int, code: bytes) -> NoReturn:
+    """Becomes the program. A fault of ours on the way is told to `reporter`."""
+    reporter = _place(descriptors, reporter)
+    try:
+        _confine(spec, code)
+        if spec["argv"]:
+            os.execve(spec["argv"][0], spec["argv"], spec["env"])
+        os.environ.clear()
+        os.environ.update(spec["env"])
+        os.close(reporter)
+    except (OSError, ValueError) as error:
+        os.write(reporter, f"Fprogram: {error}".encode())
+        os._exit(127)
+    python_program.run(spec)
+
+
+def _place(descriptors: list[int], reporter: int) -> int:
+    """Moves `descriptors` to 0, 1, 2 … and `reporter` behind them, where it ends with an exec; closes all others."""
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _HIGH) for descriptor in (*descriptors, reporter)]
+    for target, descriptor in enumerate(moved):
+        os.dup2(descriptor, target, inheritable=target < len(descriptors))
+    kernel.close_from(len(moved))
+    return len(descriptors)
+
+
+def _confine(spec: Spec, code: bytes) -> None:
+    os.setsid()
+    os.umask(0o022)
+    _be_first_to_go()
+    os.chdir(spec["cwd"])
+    for limit, value in _limits(spec):
+        resource.setrlimit(limit, (value, value))
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL if spec["argv"] else signal.SIG_IGN)
+    kernel.drop_capabilities()
+    kernel.filter_calls(code)
+
+
+def _be_first_to_go() -> None:
+    """When memory runs out the program is killed, not the processes that watch it; /proc is read-only from here on."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(descriptor, b"1000")
+        os.close(descriptor)
+    kernel.mount("none", "/proc", None, _PROC_SEALED)
+
+
+def _limits(spec: Spec) -> list[tuple[int, int]]:
+    limits = [
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_NOFILE, spec["open_files"]),
+        (resource.RLIMIT_STACK, spec["stack_mb"] * _MB),
+        (resource.RLIMIT_CPU, spec["cpu_seconds"]),
+        (resource.RLIMIT_NPROC, spec["processes"]),
+    ]
+    if spec["address_space_mb"]:
+        limits.append((resource.RLIMIT_AS, spec["address_space_mb"] * _MB))
+    return limits

@@ -1,0 +1,208 @@
+"""Watches one test from outside: takes what it writes, and has it killed when it goes over a limit.
+
+Processor time is the primary limit. It is looked at only when it could have been used up: a test that has used u of l
+on n processors cannot be over before (l - u) / n from now.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rewardsvc.sandbox import wire
+from rewardsvc.sandbox.boxes import Box, Broken
+from rewardsvc.sandbox.cgroups import Meter
+from rewardsvc.sandbox.job import Ended, Outcome
+
+_CHUNK = 1 << 18
+_KILLED_SECONDS = 5.0
+_OVERHEAD_NS = 15_000_000
+"""Of starting a test; the box's own processes are in the same control group."""
+_SHORTEST_LOOK = 0.002
+_UNMETERED_LOOK = 0.02
+_SEVERAL = max(1, len(os.sched_getaffinity(0)))
+
+
+class Abandoned(Exception):
+    """The client has hung up; nobody waits for this any more."""
+
+
+class Stream:
+    """One of the pipes that a program writes to. Beyond `keep` bytes it is dropped, or is over the limit."""
+
+    def __init__(self, keep: int, *, drops: bool = False) -> None:
+        self.descriptor, self.theirs = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.descriptor, False)
+        self._keep = keep
+        self._drops = drops
+        self._parts: list[bytes] = []
+        self._kept = 0
+        self.size = 0
+        self.open = True
+
+    def take(self) -> None:
+        """Reads what is there."""
+        try:
+            part = os.read(self.descriptor, _CHUNK)
+        except BlockingIOError:
+            return
+        self.open = bool(part)
+        self.size += len(part)
+        self._parts.append(part[: max(0, self._keep - self._kept)])
+        self._kept += len(self._parts[-1])
+
+    @property
+    def over(self) -> bool:
+        return not self._drops and self.size > self._keep
+
+    def bytes(self) -> bytes:
+        return b"".join(self._parts)
+
+    def drain(self) -> bytes:
+        """What was kept, which is forgotten."""
+        data = self.bytes()
+        self._parts.clear()
+        return data
+
+    def restore(self, data: bytes) -> None:
+        """Puts back what was drained too early."""
+        self._parts = [data] if data else []
+
+    def close(self) -> None:
+        wire.close([self.descriptor])
+
+
+class Watch:
+    """One test in a box, from its start to its end."""
+
+    def __init__(self, box: Box, meter: Meter, client: socket.socket, cpu_ms: float, wall_ms: float) -> None:
+        self._box, self._meter, self._client = box, meter, client
+        self._cpu_limit_ns = int(cpu_ms * 1e6)
+        self._wall_limit = wall_ms / 1e3
+        self._over: Outcome | None = None
+
+    def run(
+        self,
+        spec: dict[str, Any],
+        standard_input: Sequence[int],
+        streams: Sequence[Stream],
+        progress: Callable[[], bool] | None = None,
+    ) -> Ended:
+        """Starts a test and returns its end. Takes possession of the descriptors in `standard_input`.
+
+        The program's descriptors are the first of them, the streams' ends, and the others. `progress` is asked after
+        every read whether a part of the work is done, so that the limits begin anew. Raises `Abandoned` and `Broken`.
+        """
+        first, *rest = standard_input
+        theirs = [first, streams[0].theirs, streams[1].theirs, *rest, *(stream.theirs for stream in streams[2:])]
+        try:
+            self._meter.begin()
+            kills = self._meter.kills()
+            self._begin()
+            self._box.send({"do": "run", **spec}, theirs)
+            wire.close(theirs)
+            ending = self._until_the_end(streams, progress)
+            return self._ended(ending, streams, self._meter.kills() > kills)
+        finally:
+            for stream in streams:
+                stream.close()
+
+    def _begin(self) -> None:
+        self._cpu_start = self._meter.cpu_ns()
+        self._wall_end = time.monotonic() + self._wall_limit
+        self._look_at = 0.0
+
+    def _until_the_end(self, streams: Sequence[Stream], progress: Callable[[], bool] | None) -> dict[str, Any]:
+        """Reads until the box has reported and every pipe is at its end, which follows at once."""
+        poll = select.poll()
+        control = self._box.control.fileno()
+        for descriptor in (control, *(stream.descriptor for stream in streams)):
+            poll.register(descriptor, select.POLLIN)
+        poll.register(self._client, select.POLLIN | select.POLLRDHUP)
+        ending: dict[str, Any] | None = None
+        while ending is None or any(stream.open for stream in streams):
+            ready = dict(poll.poll(self._patience() * 1e3))
+            if self._client.fileno() in ready:
+                raise Abandoned
+            for stream in streams:
+                if stream.open and stream.descriptor in ready:
+                    stream.take()
+                    if not stream.open:
+                        poll.unregister(stream.descriptor)
+            if control in ready and ending is None:
+                ending = self._box.receive().fields
+                poll.unregister(control)
+            if progress is not None and progress():
+                self._begin()
+            if ending is None:
+                self._judge(streams)
+            elif self._over and time.monotonic() > self._wall_end:
+                break
+        return ending
+
+    def _patience(self) -> float:
+        """Seconds until there is something to look at."""
+        if self._over is not None:
+            return _KILLED_SECONDS
+        return max(0.0, min(self._wall_end, self._next_look()) - time.monotonic())
+
+    def _next_look(self) -> float:
+        if not self._look_at:
+            wait = self._cpu_limit_ns / 1e9 / _SEVERAL
+            self._look_at = time.monotonic() + (wait if self._meter.complete else min(wait, _UNMETERED_LOOK))
+        return self._look_at
+
+    def _judge(self, streams: Sequence[Stream]) -> None:
+        """Has the test killed when it is over a limit."""
+        if self._over is not None:
+            if time.monotonic() > self._wall_end:
+                raise Broken("a test did not end when it was killed")
+            return
+        now = time.monotonic()
+        if any(stream.over for stream in streams):
+            self._kill("output_limit")
+        elif now >= self._next_look() and self._cpu_left() <= 0:
+            self._kill("time_limit")
+        elif now >= self._wall_end:
+            self._kill("wall_limit")
+
+    def _cpu_left(self) -> int:
+        left = self._cpu_limit_ns + _OVERHEAD_NS - (self._meter.cpu_ns() - self._cpu_start)
+        wait = max(_SHORTEST_LOOK, left / 1e9 / _SEVERAL)
+        self._look_at = time.monotonic() + (wait if self._meter.complete else min(wait, _UNMETERED_LOOK))
+        return left
+
+    def _kill(self, outcome: Outcome) -> None:
+        self._over = outcome
+        self._box.send({"do": "kill"})
+        self._wall_end = time.monotonic() + _KILLED_SECONDS
+
+    def _ended(self, ending: dict[str, Any], streams: Sequence[Stream], ran_out_of_memory: bool) -> Ended:
+        """The end as the job tells it: the limit that was enforced first, and else what the program did itself."""
+        code = os.waitstatus_to_exitcode(ending["ended"])
+        cpu_ms, wall = ending["cpu"] * 1e3, ending["wall"]
+        output, errors = streams[0], streams[1]
+        over: Outcome | None = self._over
+        if over is None and ran_out_of_memory:
+            over = "memory_limit"
+        if over is None and (cpu_ms * 1e6 > self._cpu_limit_ns or code == -signal.SIGXCPU):
+            over = "time_limit"
+        if over is None and any(stream.over for stream in streams):
+            over = "output_limit"
+        return Ended(
+            outcome=over or ("exited" if code >= 0 else "signalled"),
+            exit_code=code if code >= 0 and over is None else None,
+            signal=-code if code < 0 and over is None else None,
+            cpu_ms=round(cpu_ms, 3),
+            wall_ms=round((self._wall_limit if wall is None else wall) * 1e3, 3),
+            memory_kb=(self._meter.peak() >> 10) or ending["peak_kb"],
+            stdout=output.bytes(),
+            stderr=errors.bytes(),
+            stdout_bytes=output.size,
+            stderr_bytes=errors.size,
+        )
