@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rewardsvc.sandbox import kernel, program, rootfs, wire
@@ -155,8 +156,8 @@ def _live_test(spec: Spec, descriptors: list[int], reporter: int, code: bytes) -
 def _furnish_test(spec: Spec) -> None:
     size, files = spec["disk_mb"], spec["files"]
     kernel.mount("tmpfs", "/box", "tmpfs", _TMPFS, f"size={size}m,mode=755,nr_inodes={files}")
-    os.mkdir("/box/tmp")
-    os.mkdir("/box/shm")
+    for name in ("tmp", "shm"):
+        Path(f"/box/{name}").mkdir()
     kernel.mount("proc", "/proc", "proc", _PROC)
     if not spec["may_write_work"]:
         flags = kernel.MS_REMOUNT | kernel.MS_BIND | _TMPFS | kernel.MS_RDONLY

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,8 +32,8 @@ class Template:
     def __init__(self, configuration: dict[str, Any]) -> None:
         self._configuration = configuration
         self._control: socket.socket | None = None
-        self.pid = 0
-        """The first process below this one, as this process numbers it; 0 when there is none."""
+        self._pid = 0
+        """The first process of its namespaces, a child of this one; 0 when there is none."""
 
     def control(self, meter_admits: Any) -> socket.socket:
         """The socket to a template that runs. Raises `Broken`."""
@@ -54,32 +53,37 @@ class Template:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
-            admit(starting.pid)
-        return self._greeted(ours, starting)
-
-    def _greeted(self, control: socket.socket, starting: subprocess.Popen[bytes]) -> socket.socket:
-        """The process that was started ends once the template lives in its namespaces."""
         try:
-            message = wire.receive(control)
-        except (OSError, ValueError) as error:
-            message = wire.Message({"broken": f"no word from the template: {error}"}, [])
-        if message is None or "ready" not in message.fields:
+            admit(starting.pid)
+            wire.send(ours, {"go": True})
+            self._pid = _greeting(ours, "pid")
+            _greeting(ours, "ready")
+        except (OSError, ValueError, Broken) as error:
+            ours.close()
+            self.stop()
+            raise Broken(str(error)) from None
+        finally:
             starting.kill()
             starting.wait()
-            control.close()
-            raise Broken(f"template: {message.fields['broken'] if message else 'it died'}")
-        starting.wait()
-        return control
+        return ours
 
     def stop(self) -> None:
         """Everything below the template dies with it."""
         if self._control is not None:
             self._control.close()
             self._control = None
-        with contextlib.suppress(ChildProcessError):
-            end = time.monotonic() + _GONE_SECONDS
-            while time.monotonic() < end and os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.001)
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+
+def _greeting(control: socket.socket, word: str) -> int:
+    """The value that came with a word from a template that starts. Raises `Broken` and OSError."""
+    message = wire.receive(control)
+    if message is None or word not in message.fields:
+        raise Broken(f"template: {message.fields.get('broken') if message else 'it died'}")
+    return int(message.fields[word])
 
 
 class Box:

@@ -21,7 +21,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Meter(Protocol):
-    """Bounds and counts one runner's box. Memory is in bytes, processor time in nanoseconds since the group was made."""
+    """Bounds and counts one runner's box. Memory is in bytes, processor time in nanoseconds since some moment."""
 
     complete: bool
     """Whether memory and processes are bounded for all processes together."""
@@ -257,15 +257,15 @@ def _hierarchies() -> dict[str, Path]:
         kind, _, options = rest.split(" ", 2)
         root, place = fields.split(" ")[3:5]
         if kind in ("cgroup", "cgroup2"):
-            names = [""] if kind == "cgroup2" else options.split(" ")[-1].split(",")
-            mounted.update((name, (root, Path(place))) for name in names)
+            controllers = [""] if kind == "cgroup2" else options.split(" ")[-1].split(",")
+            mounted.update((name, (root, Path(place))) for name in controllers)
     found = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, names, own = line.split(":", 2)
         for name in names.split(","):
             if name in mounted:
-                root, place = mounted[name]
-                found[name] = place / os.path.relpath(own, root)
+                top, mount_point = mounted[name]
+                found[name] = mount_point / os.path.relpath(own, top)
     return found
 
 

@@ -11,12 +11,12 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from rewardsvc.sandbox import languages, wire
 from rewardsvc.sandbox.job import Ended, Isolation, Job, pack
 
 _START_SECONDS = 120.0
+_END_SECONDS = 15.0
 _PATIENCE_SECONDS = 600.0
 _ATTEMPTS = 2
 _LAUNCH = "import sys; sys.path.insert(0, sys.argv[1]); from rewardsvc.sandbox import supervisor; "
@@ -90,18 +91,25 @@ Event = tuple[str, int, Any]
 
 
 class Supervisor:
-    """`runners`: jobs at a time, one for each core if 0. `queue`: jobs that may wait. `only`: languages, all if empty."""
+    """`runners`: jobs at a time, one for each core if 0. `queue`: jobs that may wait. `only`: languages, all if empty.
 
-    def __init__(self, *, runners: int = 0, queue: int = 1_024, only: Sequence[str] = ()) -> None:
+    `cache` is a directory for what is worth keeping between runs: compiled headers.
+    """
+
+    def __init__(
+        self, *, runners: int = 0, queue: int = 1_024, only: Sequence[str] = (), cache: Path | None = None
+    ) -> None:
         self._configuration = {
             "runners": runners or len(os.sched_getaffinity(0)),
             "queue": queue,
             "languages": list(only),
+            "cache": str(cache or Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache" / "rewardsvc" / "sandbox"),
         }
         self.directory = Path(tempfile.mkdtemp(prefix="rewardsvc-sandbox-"))
         self._path = str(self.directory / "socket")
         self._owner = os.getpid()
         self._connection: tuple[int, socket.socket, Offered] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def offered(self) -> Offered:
         """What can be run. Starts the supervisor if need be. Raises `SandboxFault`."""
@@ -203,13 +211,14 @@ class Supervisor:
     def _start(self) -> tuple[socket.socket, dict[str, Any]]:
         """A new supervisor; it is told of the socket by descriptor, so that callers wait in its backlog."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+            Path(self._path).unlink()
         command = [sys.executable, "-s", "-S", "-P", "-B", "-c", _LAUNCH + _MAIN, languages.HOME]
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(self._path)
             listener.listen(64)
             arguments = [str(listener.fileno()), str(self.directory), json.dumps(self._configuration)]
-            subprocess.Popen(
+            self._reap()
+            self._process = subprocess.Popen(
                 [*command, *arguments],
                 env={"LANG": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
@@ -222,12 +231,20 @@ class Supervisor:
 
     def close(self) -> None:
         """Hangs up; the supervisor ends with its last client. The process that made this object cleans up."""
-        pid = self._connection[2].pid if self._connection and self._connection[0] == os.getpid() else 0
+        if self._connection is not None and self._connection[0] == os.getpid():
+            with contextlib.suppress(OSError):
+                wire.send(self._connection[1], {"last": os.getpid() == self._owner})
         self._forget()
         if os.getpid() == self._owner:
-            if pid:
-                _wait_for(pid)
+            self._reap()
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _reap(self) -> None:
+        """Waits for a supervisor that has died or was hung up on, when it is this process's child."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+            self._process = None
 
     def __enter__(self) -> Supervisor:
         return self
@@ -285,13 +302,3 @@ def _ended(fields: dict[str, Any], raw: bytes) -> Ended:
     known = {name: fields[name] for name in Ended.__slots__ if name in fields}
     output = known["stdout"]
     return Ended(**{**known, "stdout": raw[:output], "stderr": raw[output:]})
-
-
-def _wait_for(pid: int, seconds: float = 15.0) -> None:
-    """Until a supervisor that was hung up on has ended."""
-    end = time.monotonic() + seconds
-    with contextlib.suppress(OSError):
-        while time.monotonic() < end:
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                return
-            time.sleep(0.01)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_COMMANDS = ("command", "header_command")
 _PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 SEARCH_PATH = ":".join(_PATH)
 HOME = str(_PACKAGE.parent)
@@ -40,6 +41,8 @@ class Compiler:
     disk_mb: int = 256
     header: str = ""
     """A header that is compiled once, ahead of all sources that include it first."""
+    header_command: list[str] = field(default_factory=list)
+    """Makes header.gch of header.hpp, with the options of `command`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,8 @@ def read(path: Path) -> Language:
     compiler = fields.pop("compile", None)
     packages = fields["packages"]
     if compiler is not None:
-        fields["compiler"] = Compiler(**{**compiler, "command": _found(compiler["command"], packages)})
+        commands = {name: _found(compiler[name], packages) for name in _COMMANDS if name in compiler}
+        fields["compiler"] = Compiler(**{**compiler, **commands})
     fields["run"] = _found(fields["run"], packages) if fields.get("run") else []
     return Language(**fields)
 

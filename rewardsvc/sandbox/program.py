@@ -14,12 +14,7 @@ from rewardsvc.sandbox import kernel, python_program
 _HIGH = 100
 _MB = 1 << 20
 _PROC_SEALED = (
-    kernel.MS_REMOUNT
-    | kernel.MS_BIND
-    | kernel.MS_RDONLY
-    | kernel.MS_NOSUID
-    | kernel.MS_NODEV
-    | kernel.MS_NOEXEC
+    kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 )
 
 Spec = dict[str, Any]

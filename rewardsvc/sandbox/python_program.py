@@ -13,9 +13,10 @@ import sys
 import threading
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
-from rewardsvc.sandbox import python_calls
+from rewardsvc.sandbox import python_calls, rootfs
 
 _STRANGERS = ("rewardsvc", "ctypes")
 _CALLS, _RETURNS = 3, 4
@@ -36,16 +37,17 @@ def _freshen(spec: Spec) -> None:
         del sys.modules[name]
     sys.argv[:] = [spec["file"], *spec["arguments"]]
     sys.orig_argv[:] = ["python3", *sys.argv]
-    sys.path.insert(0, os.path.dirname(spec["file"]))
-    sys.stdin = sys.__stdin__ = _text(0, "r", "surrogateescape")
-    sys.stdout = sys.__stdout__ = _text(1, "w", "surrogateescape")
-    sys.stderr = sys.__stderr__ = _text(2, "w", "backslashreplace", line_buffering=True)
+    sys.path.insert(0, rootfs.WORK)
+    sys.stdin = _text(0, "r", "surrogateescape")
+    sys.stdout = _text(1, "w", "surrogateescape")
+    sys.stderr = _text(2, "w", "backslashreplace", line_buffering=True)
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
 
 
 def _text(descriptor: int, mode: str, errors: str, *, line_buffering: bool = False) -> io.TextIOWrapper:
     raw = io.FileIO(descriptor, mode, closefd=False)
     buffer = io.BufferedReader(raw) if mode == "r" else io.BufferedWriter(raw)
-    text = io.TextIOWrapper(buffer, "utf-8", errors, line_buffering=line_buffering)  # type: ignore[type-var]
+    text = io.TextIOWrapper(buffer, "utf-8", errors, line_buffering=line_buffering)
     text.mode = mode  # type: ignore[misc]
     return text
 
@@ -67,7 +69,7 @@ def _exit_code(code: object) -> int:
         return 0
     if isinstance(code, int):
         return code & 0xFF
-    print(code, file=sys.stderr)
+    sys.stderr.write(f"{code}\n")
     return 1
 
 
@@ -93,8 +95,7 @@ def _finish(code: int) -> int:
 
 def _compile(spec: Spec) -> None:
     """Writes the code object to standard output."""
-    with open(spec["file"], "rb") as file:
-        source = file.read()
+    source = Path(spec["file"]).read_bytes()
     try:
         code = compile(source, spec["file"], "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
@@ -113,8 +114,7 @@ def _module(spec: Spec) -> types.ModuleType:
 
 
 def _execute(spec: Spec) -> types.ModuleType:
-    with open(spec["code"], "rb") as file:
-        code = marshal.loads(file.read())  # noqa: S302 written by _compile, read where the program itself is run
+    code = marshal.loads(Path(spec["code"]).read_bytes())  # made by _compile, run where it is read
     module = _module(spec)
     sys.setrecursionlimit(sys.getrecursionlimit() + _depth())
     exec(code, module.__dict__)  # noqa: S102 this is the box
@@ -125,7 +125,7 @@ def _depth() -> int:
     frame, depth = sys._getframe(), 0
     while frame.f_back is not None:
         frame, depth = frame.f_back, depth + 1
-    return depth - 1
+    return depth + 1
 
 
 def _main(spec: Spec) -> None:

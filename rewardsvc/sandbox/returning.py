@@ -1,4 +1,4 @@
-"""The lines that come back from calls of a function: counted and passed on, never read, as they are the program's word."""
+"""The lines that come back from calls of a function: counted and passed on, never read: they are the program's word."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ root the mounts are made before the process gives up its identity; as another us
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from rewardsvc.sandbox import kernel
@@ -39,8 +39,9 @@ _DIRECTORIES = ("etc", "dev", "proc", "box", "work", "old")
 _SEALED = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 
 
-def build(place: str, extra: Sequence[str]) -> None:
-    """Mounts the world at `place`, an existing directory, and moves in. `extra` are more directories to show.
+def build(place: str, extra: Mapping[str, str]) -> None:
+    """Mounts the world at `place`, an existing directory, and moves in. `extra` are more directories to show, by the
+    path that they have there.
 
     This process has a mount namespace of its own and may mount in it. /proc is the old one, to be mounted over.
     """
@@ -48,8 +49,8 @@ def build(place: str, extra: Sequence[str]) -> None:
     kernel.mount("tmpfs", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
     for name in _DIRECTORIES:
         (Path(place) / name).mkdir()
-    for path in (*_SYSTEM, _ALTERNATIVES, *extra):
-        _show(path, place)
+    for path, source in {**{path: path for path in (*_SYSTEM, _ALTERNATIVES)}, **extra}.items():
+        _show(source, path, place)
     _show_file(_LINKER_CACHE, place, _SEALED)
     for device in _DEVICES:
         _show_file(f"/dev/{device}", place, kernel.MS_NOSUID | kernel.MS_NOEXEC)
@@ -62,13 +63,13 @@ def build(place: str, extra: Sequence[str]) -> None:
     kernel.change_root(place)
 
 
-def _show(path: str, place: str) -> None:
-    source, target = Path(path), Path(place + path)
-    if source.is_symlink() and path in _SYSTEM:
-        target.symlink_to(source.readlink())
-    elif source.is_dir():
+def _show(source: str, path: str, place: str) -> None:
+    target = Path(place + path)
+    if Path(source).is_symlink() and path in _SYSTEM:
+        target.symlink_to(Path(source).readlink())
+    elif Path(source).is_dir():
         target.mkdir(parents=True, exist_ok=True)
-        kernel.mount(path, str(target), None, kernel.MS_BIND | kernel.MS_REC)
+        kernel.mount(source, str(target), None, kernel.MS_BIND | kernel.MS_REC)
         kernel.restrict_mount(str(target), _SEALED)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
@@ -38,7 +39,8 @@ class World:
 
     filter: bytes
     place: str
-    extra: list[str]
+    extra: dict[str, str]
+    """More directories to show: where they are seen, and where they are."""
 
 
 class Runner:
@@ -63,20 +65,20 @@ class Runner:
             while (message := wire.receive(self._control)) is not None:
                 parcel, reply = message.descriptors
                 with socket.socket(fileno=reply) as client:
-                    self._do(parcel, client)
+                    self._do(parcel, client, message.fields["work"])
                 wire.send(self._control, {"idle": True})
+        except Exception:  # noqa: BLE001 the end of a process: nobody else would ever hear of it
+            traceback.print_exc()
         finally:
-            for template in self._templates.values():
-                template.stop()
             os._exit(0)
 
-    def _do(self, descriptor: int, client: socket.socket) -> None:
-        template = None
+    def _do(self, descriptor: int, client: socket.socket, work: str) -> None:
         try:
             parcel = Parcel(descriptor)
             offer = self._offers[parcel.language]
             template = self._templates[offer.language.runtime]
-            Submission(self._bench, offer.language, offer.fingerprint, parcel, client).run(template)
+            submission = Submission(self._bench, offer.language, offer.fingerprint, parcel, client)
+            submission.run(template, submission.make_header if work == "header" else submission.make_results)
         except (Abandoned, BrokenPipeError, ConnectionResetError):
             pass
         except (Broken, OSError, ValueError, KeyError) as error:

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 
 class Store:
@@ -53,3 +54,12 @@ class Store:
                 return
             shutil.rmtree(entry, ignore_errors=True)
             excess -= sizes[entry]
+
+
+def publish(content: BinaryIO, target: Path) -> None:
+    """Writes a file that others may look for at any time: they find it whole, or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as fresh:
+        shutil.copyfileobj(content, fresh)
+    Path(fresh.name).chmod(0o644)
+    Path(fresh.name).rename(target)

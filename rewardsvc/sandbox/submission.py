@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rewardsvc.sandbox.cgroups import Meter
 from rewardsvc.sandbox.job import Ended, Isolation, Parcel
 from rewardsvc.sandbox.languages import SEARCH_PATH, Compiler, Language
 from rewardsvc.sandbox.returning import Lines
-from rewardsvc.sandbox.store import Store
+from rewardsvc.sandbox.store import Store, publish
 from rewardsvc.sandbox.watching import Stream, Watch
 
 _MB, _KB = 1 << 20, 1 << 10
@@ -38,28 +39,32 @@ class Bench:
     isolation: Isolation
     store: Store
     precompiled: Path
+    """Headers that were compiled ahead, in a directory for each fingerprint; the boxes see it as /precompiled."""
 
 
 class Submission:
     """The job of one client. `run` is called once."""
 
-    def __init__(self, bench: Bench, language: Language, fingerprint: str, parcel: Parcel, client: socket.socket):
+    def __init__(
+        self, bench: Bench, language: Language, fingerprint: str, parcel: Parcel, client: socket.socket
+    ) -> None:
         self._bench, self._language, self._parcel, self._client = bench, language, parcel, client
         self._fingerprint = fingerprint
         self._limits = parcel.limits
         self._file = f"{rootfs.WORK}/{language.file}"
         self._box: Box
 
-    def run(self, template: Template) -> None:
-        """Sends every result, then the last frame once the box is gone. Raises `Abandoned`, `Broken`, OSError."""
+    def run(self, template: Template, work: Callable[[], None]) -> None:
+        """Does `work`, `make_results` or `make_header`, in a new box, and tells the client when the box is gone.
+
+        Raises `Abandoned`, `Broken`, OSError.
+        """
         meter = self._bench.meter
         order = {"work_mb": self._compiler.disk_mb if self._compiler else 64, "files": _FILES}
         with Box(template, order, meter.admit) as box:
             self._box = box
             meter.watch(box.pid)
-            if self._compiled():
-                self._bound(self._limits.memory_mb + self._language.more_memory_mb, self._processes)
-                self._run_all()
+            work()
             closing = time.monotonic()
         gone_ms = (time.monotonic() - closing) * 1e3
         self._tell({"done": True, "isolation": self._bench.isolation, "gone_ms": round(gone_ms, 2)})
@@ -78,7 +83,31 @@ class Submission:
     def _bound(self, memory_mb: int, processes: int) -> None:
         self._bench.meter.limit(memory_mb * _MB, processes + _OWN_PROCESSES)
 
+    def make_results(self) -> None:
+        """Compiles, and does the runs or calls."""
+        if self._compiled():
+            self._bound(self._limits.memory_mb + self._language.more_memory_mb, self._processes)
+            self._run_all()
+
     # compiling
+
+    def make_header(self) -> None:
+        """Compiles the language's big header ahead, where later compilations will find it."""
+        compiler = self._language.compiler
+        if compiler is None or not compiler.header:
+            return
+        target = self._bench.precompiled / self._fingerprint / f"{compiler.header}.gch"
+        if target.exists():
+            return
+        self._put("header.hpp", f"#include <{compiler.header}>\n".encode())
+        self._bound(compiler.memory_mb, 64)
+        streams = [Stream(_MB), Stream(_COMPILE_OUTPUT_KB * _KB, drops=True)]
+        spec = {**self._compile_spec(compiler), "argv": compiler.header_command}
+        ended = self._watch(compiler.cpu_ms, 5 * compiler.cpu_ms).run(spec, [_nothing()], streams)
+        descriptor = self._box.take("header.gch") if ended.well else None
+        if descriptor is not None:
+            with os.fdopen(descriptor, "rb") as file:
+                publish(file, target)
 
     def _compiled(self) -> bool:
         """Whether the box now holds all that a run needs."""
@@ -123,7 +152,7 @@ class Submission:
 
     def _compile_spec(self, compiler: Compiler) -> dict[str, Any]:
         return {
-            **self._spec(compiler.command, compiler.cpu_ms),
+            **self._spec([part.replace("@", self._fingerprint) for part in compiler.command], compiler.cpu_ms),
             "python": "compile",
             "cwd": rootfs.WORK,
             "may_write_work": True,

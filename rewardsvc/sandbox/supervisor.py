@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewardsvc.sandbox import cgroups, kernel, languages, seccomp, wire
+from rewardsvc.sandbox import cgroups, languages, seccomp, wire
 from rewardsvc.sandbox.job import Isolation, Job, pack
 from rewardsvc.sandbox.runner import Offer, Runner, World
 from rewardsvc.sandbox.store import Store
@@ -40,6 +40,7 @@ class _Line:
 
     parcel: int
     reply: int
+    work: str = "results"
 
     def close(self) -> None:
         wire.close([self.parcel, self.reply])
@@ -67,12 +68,16 @@ class Supervisor:
         self._poll = select.poll()
         self._sockets: dict[int, socket.socket] = {}
         self._last_client = time.monotonic()
+        self._linger = _LINGER_SECONDS
+        self._headers: list[socket.socket] = []
         self._nursery, self.reason = _nursery()
         self.isolation: Isolation = "strong" if self._nursery else "strong-no-cgroup"
         self._offers, self._missing = _offers(configuration["languages"])
-        self._world = _world(directory)
+        self._precompiled = _precompiled(Path(configuration["cache"]), directory)
+        self._world = _world(directory, self._precompiled)
         self._hands = [self._hire(number) for number in range(configuration["runners"])]
         self._test_languages()
+        self._order_headers()
         self._watch(listener)
 
     def _hire(self, number: int) -> _Hand:
@@ -80,7 +85,7 @@ class Supervisor:
         store = self._directory / "store"
         store.mkdir(exist_ok=True)
         meter = self._nursery.group(f"runner-{number}") if self._nursery else cgroups.Processes()
-        bench = Bench(meter, self.isolation, Store(store, _STORE_BYTES), self._directory / "precompiled")
+        bench = Bench(meter, self.isolation, Store(store, _STORE_BYTES), self._precompiled)
         pid = os.fork()
         if pid == 0:
             for sock in (ours, self._listener, *self._sockets.values()):
@@ -103,7 +108,7 @@ class Supervisor:
 
     def serve(self) -> None:
         """Until no client has been connected for a while."""
-        while self._clients or time.monotonic() < self._last_client + _LINGER_SECONDS:
+        while self._clients or time.monotonic() < self._last_client + self._linger:
             for descriptor, _ in self._poll.poll(_LINGER_SECONDS * 1e3):
                 sock = self._sockets.get(descriptor)
                 hand = next((hand for hand in self._hands if hand.control is sock), None)
@@ -150,8 +155,10 @@ class Supervisor:
             return
         if len(message.descriptors) != 2:
             wire.close(message.descriptors)
+            self._linger = 0.0 if message.fields.get("last") else self._linger
             return
-        self._enqueue(_Line(*message.descriptors))
+        parcel, reply = message.descriptors
+        self._enqueue(_Line(parcel, reply))
 
     def _enqueue(self, line: _Line) -> None:
         """Takes a job in, or refuses it at once: a queue that grows only makes everybody late."""
@@ -172,7 +179,7 @@ class Supervisor:
 
     def _give(self, hand: _Hand, line: _Line) -> bool:
         with contextlib.suppress(OSError):
-            wire.send(hand.control, {"job": True}, [line.parcel, line.reply])
+            wire.send(hand.control, {"work": line.work}, [line.parcel, line.reply])
             return True
         return False
 
@@ -214,17 +221,29 @@ class Supervisor:
             while (frame := wire.receive_frame(ours)) is not None:
                 if frame.fields.get("run") == 0:
                     output = frame.raw[: frame.fields["stdout"]]
-                if "run" not in frame.fields and "done" not in frame.fields and frame.fields.get("compiled") is not True:
+                if (
+                    "run" not in frame.fields
+                    and "done" not in frame.fields
+                    and frame.fields.get("compiled") is not True
+                ):
                     told = f"{frame.fields} {frame.raw.decode(errors='replace')}"
         self._hear(hand)
         if output == test["stdout"].encode():
             return ""
         return f"its self-test failed: {told or output!r}"[:500]
 
+    def _order_headers(self) -> None:
+        """What makes compilers faster is made by the first runner that is idle; until then they are slower."""
+        for offer in self._offers.values():
+            if offer.language.compiler is not None and offer.language.compiler.header:
+                ours, theirs = socket.socketpair()
+                self._headers.append(ours)
+                self._waiting.append(_Line(pack(Job(offer.language.name, b"")), theirs.detach(), "header"))
+
     def close(self) -> None:
         """Ends all runners, and with them everything below, and removes the control groups."""
         for hand in self._hands:
-            hand.control.close()
+            os.kill(hand.pid, signal.SIGKILL)
             os.waitpid(hand.pid, 0)
         if self._nursery is not None:
             self._nursery.remove()
@@ -243,11 +262,23 @@ def _nursery() -> tuple[cgroups.Nursery | None, str]:
         return None, str(fault)
 
 
-def _world(directory: Path) -> World:
-    for name in ("root", "precompiled"):
-        (directory / name).mkdir(exist_ok=True)
+def _precompiled(cache: Path, directory: Path) -> Path:
+    """A directory that outlives this process, if there can be one; it is ours alone to write."""
+    for place in (cache / "precompiled", directory / "precompiled"):
+        with contextlib.suppress(OSError):
+            place.mkdir(mode=0o755, parents=True, exist_ok=True)
+            told = place.stat()
+            if told.st_uid == os.geteuid() and not told.st_mode & 0o022 and os.access(place, os.W_OK):
+                return place
+    raise OSError(f"{directory} cannot be written")
+
+
+def _world(directory: Path, precompiled: Path) -> World:
+    (directory / "root").mkdir(exist_ok=True)
     policy = tomllib.loads((languages.data_directory() / "seccomp.toml").read_text())
-    extra = [] if sys.base_prefix == "/usr" or sys.base_prefix.startswith("/usr/") else [sys.base_prefix]
+    extra = {"/precompiled": str(precompiled)}
+    if not sys.base_prefix.startswith("/usr"):
+        extra[sys.base_prefix] = sys.base_prefix
     return World(seccomp.compile_filter(policy, platform.machine()), str(directory / "root"), extra)
 
 

@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import site
 import socket
 import sys
 from typing import Any, NoReturn
@@ -23,7 +24,8 @@ def main(descriptor: int, configuration: str) -> NoReturn:
     """Serves the runner at the other end of `descriptor`."""
     control = socket.socket(fileno=descriptor)
     try:
-        _serve(control, json.loads(configuration))
+        if wire.receive(control) is not None:  # the runner has put this process into its control groups
+            _serve(control, json.loads(configuration))
     except OSError as error:
         wire.send(control, {"broken": str(error)})
     finally:
@@ -34,7 +36,9 @@ def _serve(control: socket.socket, configuration: dict[str, Any]) -> None:
     kernel.die_with_parent()
     for name in configuration["modules"]:
         importlib.import_module(name)
-    _enter(configuration)
+    for define in (site.setquit, site.setcopyright, site.sethelper):
+        define()
+    _enter(control, configuration)
     code = bytes.fromhex(configuration["filter"])
     sys.path[:] = [path for path in sys.path if path != configuration["home"]]
     gc.collect()
@@ -44,7 +48,7 @@ def _serve(control: socket.socket, configuration: dict[str, Any]) -> None:
         _open_box(control, socket.socket(fileno=message.descriptors[0]), message.fields, code)
 
 
-def _enter(configuration: dict[str, Any]) -> None:
+def _enter(control: socket.socket, configuration: dict[str, Any]) -> None:
     """Returns in the first process of new namespaces, in the small world, as a user without rights outside."""
     outside = configuration["user"]
     others = kernel.ALL_NAMESPACES & ~kernel.CLONE_NEWUSER
@@ -54,21 +58,23 @@ def _enter(configuration: dict[str, Any]) -> None:
         os.setgroups([])
         os.setresgid(outside, outside, outside)
         os.setresuid(outside, outside, outside)
-        _continue_as_child(others | kernel.CLONE_NEWUSER)
+        _continue_as_child(control, others | kernel.CLONE_NEWUSER)
         rootfs.map_user(rootfs.USER, outside)
     else:
         outside = os.geteuid()
         kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
         rootfs.map_user(rootfs.USER, outside)
         rootfs.build(configuration["place"], configuration["extra"])
-        _continue_as_child(others)
+        _continue_as_child(control, others)
         kernel.set_dumpable(False)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
 
 
-def _continue_as_child(flags: int) -> None:
-    """Returns in a child of this process's parent; this process ends."""
-    if kernel.fork_into(flags | kernel.CLONE_PARENT) != 0:
+def _continue_as_child(control: socket.socket, flags: int) -> None:
+    """Returns in a child of this process's parent, which is told its process id; this process ends."""
+    pid = kernel.fork_into(flags | kernel.CLONE_PARENT)
+    if pid != 0:
+        wire.send(control, {"pid": pid})
         os._exit(0)
     kernel.die_with_parent()
 
@@ -76,7 +82,7 @@ def _continue_as_child(flags: int) -> None:
 def _open_box(control: socket.socket, to_box: socket.socket, order: dict[str, Any], code: bytes) -> None:
     """Forks a box, tells the runner by which descriptor it can be killed, waits for its end and reports it.
 
-    The end of a box is the end of the first process of its namespace, which the kernel reports when all others are gone.
+    The end of a box is the end of the first process of its namespace, which the kernel reports after all others'.
     """
     pid = kernel.fork_into(kernel.ALL_NAMESPACES)
     if pid == 0:

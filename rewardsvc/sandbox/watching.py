@@ -60,12 +60,13 @@ class Stream:
     def over(self) -> bool:
         return not self._drops and self.size > self._keep
 
-    def bytes(self) -> bytes:
+    def content(self) -> bytes:
+        """What was kept."""
         return b"".join(self._parts)
 
     def drain(self) -> bytes:
         """What was kept, which is forgotten."""
-        data = self.bytes()
+        data = self.content()
         self._parts.clear()
         return data
 
@@ -114,7 +115,8 @@ class Watch:
 
     def _begin(self) -> None:
         self._cpu_start = self._meter.cpu_ns()
-        self._wall_end = time.monotonic() + self._wall_limit
+        self._wall_start = time.monotonic()
+        self._wall_end = self._wall_start + self._wall_limit
         self._look_at = 0.0
 
     def _until_the_end(self, streams: Sequence[Stream], progress: Callable[[], bool] | None) -> dict[str, Any]:
@@ -159,11 +161,11 @@ class Watch:
 
     def _judge(self, streams: Sequence[Stream]) -> None:
         """Has the test killed when it is over a limit."""
+        now = time.monotonic()
         if self._over is not None:
-            if time.monotonic() > self._wall_end:
+            if now > self._wall_end:
                 raise Broken("a test did not end when it was killed")
             return
-        now = time.monotonic()
         if any(stream.over for stream in streams):
             self._kill("output_limit")
         elif now >= self._next_look() and self._cpu_left() <= 0:
@@ -182,10 +184,19 @@ class Watch:
         self._box.send({"do": "kill"})
         self._wall_end = time.monotonic() + _KILLED_SECONDS
 
+    def _cpu_ms(self, reaped: float) -> float:
+        """What was reaped, in seconds, or what the group counted, when that is more than the cost of starting a test.
+
+        It is more when the test was killed, and when a program let its children go unreaped.
+        """
+        counted = (self._meter.cpu_ns() - self._cpu_start) if self._meter.complete else 0
+        return max(reaped * 1e3, (counted - _OVERHEAD_NS) / 1e6)
+
     def _ended(self, ending: dict[str, Any], streams: Sequence[Stream], ran_out_of_memory: bool) -> Ended:
         """The end as the job tells it: the limit that was enforced first, and else what the program did itself."""
         code = os.waitstatus_to_exitcode(ending["ended"])
-        cpu_ms, wall = ending["cpu"] * 1e3, ending["wall"]
+        wall = ending["wall"] or time.monotonic() - self._wall_start
+        cpu_ms = self._cpu_ms(ending["cpu"])
         output, errors = streams[0], streams[1]
         over: Outcome | None = self._over
         if over is None and ran_out_of_memory:
@@ -199,10 +210,10 @@ class Watch:
             exit_code=code if code >= 0 and over is None else None,
             signal=-code if code < 0 and over is None else None,
             cpu_ms=round(cpu_ms, 3),
-            wall_ms=round((self._wall_limit if wall is None else wall) * 1e3, 3),
-            memory_kb=(self._meter.peak() >> 10) or ending["peak_kb"],
-            stdout=output.bytes(),
-            stderr=errors.bytes(),
+            wall_ms=round(wall * 1e3, 3),
+            memory_kb=max(self._meter.peak() >> 10, ending["peak_kb"]),
+            stdout=output.content(),
+            stderr=errors.content(),
             stdout_bytes=output.size,
             stderr_bytes=errors.size,
         )
