@@ -16,14 +16,13 @@ import signal
 import socket
 import struct
 import time
-from pathlib import Path
 from typing import Any, NoReturn
 
 from rewardsvc.sandbox import kernel, program, rootfs, wire
 
 _TEST_NAMESPACES = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
 _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
-_PROC = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+_PROC = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 _REPORT = struct.Struct("<idqd")
 """Wait status, processor seconds, peak memory of the largest process in KiB, wall seconds."""
 _COPY = 1 << 24
@@ -47,6 +46,7 @@ def live(control: socket.socket, order: Spec, code: bytes) -> NoReturn:
 
 def _furnish(order: Spec) -> None:
     rootfs.map_user(rootfs.USER, rootfs.USER)
+    program.remember_proc()
     options = f"size={order['work_mb']}m,mode=755,nr_inodes={order['files']}"
     kernel.mount("tmpfs", rootfs.WORK, "tmpfs", _TMPFS, options)
     socket.sethostname("box")
@@ -129,7 +129,7 @@ def _ending(told: bytes, status: int, usage: resource.struct_rusage) -> Spec:
         status, cpu, peak, wall = _REPORT.unpack(told[1:])
         return {"ended": status, "cpu": cpu, "peak_kb": peak, "wall": wall}
     if told:
-        return {"broken": told[1:].decode(errors="replace")}
+        return {"broken": told[1:].partition(b"\n")[0].decode(errors="replace")}
     return {"ended": status, "cpu": usage.ru_utime + usage.ru_stime, "peak_kb": usage.ru_maxrss, "wall": None}
 
 
@@ -138,7 +138,7 @@ def _live_test(spec: Spec, descriptors: list[int], reporter: int, code: bytes) -
     try:
         _furnish_test(spec)
         start = time.monotonic()
-        pid = os.fork()
+        pid = kernel.fork()
         if pid == 0:
             program.start(spec, descriptors, reporter, code)
         wire.close(descriptors)
@@ -156,8 +156,8 @@ def _live_test(spec: Spec, descriptors: list[int], reporter: int, code: bytes) -
 def _furnish_test(spec: Spec) -> None:
     size, files = spec["disk_mb"], spec["files"]
     kernel.mount("tmpfs", "/box", "tmpfs", _TMPFS, f"size={size}m,mode=755,nr_inodes={files}")
-    for name in ("tmp", "shm"):
-        Path(f"/box/{name}").mkdir()
+    os.mkdir("/box/tmp")  # noqa: PTH102 pathlib costs a tenth of a test here
+    os.mkdir("/box/shm")  # noqa: PTH102
     kernel.mount("proc", "/proc", "proc", _PROC)
     if not spec["may_write_work"]:
         flags = kernel.MS_REMOUNT | kernel.MS_BIND | _TMPFS | kernel.MS_RDONLY

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewardsvc.sandbox import languages, wire
@@ -29,7 +29,9 @@ class Broken(Exception):
 class Template:
     """A warm process of `template.py`, started when it is first needed and again when it has died."""
 
-    def __init__(self, configuration: dict[str, Any]) -> None:
+    def __init__(self, configuration: dict[str, Any], environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        """A Python program runs with the template's own."""
         self._configuration = configuration
         self._control: socket.socket | None = None
         self._pid = 0
@@ -49,7 +51,7 @@ class Template:
         with theirs:
             starting = subprocess.Popen(
                 [*command, *arguments],
-                env={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import resource
@@ -13,27 +12,30 @@ from rewardsvc.sandbox import kernel, python_program
 
 _HIGH = 100
 _MB = 1 << 20
-_PROC_SEALED = (
-    kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-)
+_proc: list[int] = []
+"""A descriptor of the /proc that the box's first process sees, in which files can be written."""
 
 Spec = dict[str, Any]
 
 
 def start(spec: Spec, descriptors: list[int], reporter: int, code: bytes) -> NoReturn:
     """Becomes the program. A fault of ours on the way is told to `reporter`."""
-    reporter = _place(descriptors, reporter)
     try:
+        _be_first_to_go()
+        reporter = _place(descriptors, reporter)
         _confine(spec, code)
         if spec["argv"]:
             os.execve(spec["argv"][0], spec["argv"], spec["env"])
-        os.environ.clear()
-        os.environ.update(spec["env"])
         os.close(reporter)
     except (OSError, ValueError) as error:
-        os.write(reporter, f"Fprogram: {error}".encode())
+        os.write(reporter, f"Fprogram: {error}\n".encode())
         os._exit(127)
     python_program.run(spec)
+
+
+def remember_proc() -> None:
+    """To be called in a process that will start programs, while it sees the /proc of the template."""
+    _proc[:] = [os.open("/proc", os.O_PATH | os.O_DIRECTORY)]
 
 
 def _place(descriptors: list[int], reporter: int) -> int:
@@ -48,7 +50,6 @@ def _place(descriptors: list[int], reporter: int) -> int:
 def _confine(spec: Spec, code: bytes) -> None:
     os.setsid()
     os.umask(0o022)
-    _be_first_to_go()
     os.chdir(spec["cwd"])
     for limit, value in _limits(spec):
         resource.setrlimit(limit, (value, value))
@@ -59,12 +60,11 @@ def _confine(spec: Spec, code: bytes) -> None:
 
 
 def _be_first_to_go() -> None:
-    """When memory runs out the program is killed, not the processes that watch it; /proc is read-only from here on."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-        os.write(descriptor, b"1000")
-        os.close(descriptor)
-    kernel.mount("none", "/proc", None, _PROC_SEALED)
+    """When memory runs out the program is killed, not the processes that watch it. Its own /proc is read-only."""
+    kernel.set_dumpable(True)  # or its own files in /proc, /dev/stdin among them, were not its own
+    descriptor = os.open("self/oom_score_adj", os.O_WRONLY, dir_fd=_proc[0])
+    os.write(descriptor, b"1000")
+    os.close(descriptor)
 
 
 def _limits(spec: Spec) -> list[tuple[int, int]]:

@@ -24,6 +24,24 @@ _CALLS, _RETURNS = 3, 4
 Spec = dict[str, Any]
 
 
+def prepare() -> None:
+    """Makes this process look like a fresh interpreter, as far as that can be done before there is a program.
+
+    The streams are made on stand-ins of the same kind, as they remember whether they can be repositioned.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] in _STRANGERS]:
+        del sys.modules[name]
+    reading, writing = os.pipe()
+    os.dup2(os.memfd_create("input"), 0)
+    os.dup2(writing, 1)
+    os.dup2(writing, 2)
+    sys.stdin = _text(0, "r", "surrogateescape")
+    sys.stdout = _text(1, "w", "surrogateescape")
+    sys.stderr = _text(2, "w", "backslashreplace", line_buffering=True)
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
+    os.close(reading)
+
+
 def run(spec: Spec) -> NoReturn:
     """`spec["python"]` says what: "compile", "main" or "calls"."""
     work: dict[str, Callable[[Spec], None]] = {"compile": _compile, "main": _main, "calls": _calls}
@@ -33,15 +51,11 @@ def run(spec: Spec) -> NoReturn:
 
 def _freshen(spec: Spec) -> None:
     """A new interpreter, as far as a program can tell."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in _STRANGERS]:
-        del sys.modules[name]
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
     sys.argv[:] = [spec["file"], *spec["arguments"]]
     sys.orig_argv[:] = ["python3", *sys.argv]
     sys.path.insert(0, rootfs.WORK)
-    sys.stdin = _text(0, "r", "surrogateescape")
-    sys.stdout = _text(1, "w", "surrogateescape")
-    sys.stderr = _text(2, "w", "backslashreplace", line_buffering=True)
-    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
 
 
 def _text(descriptor: int, mode: str, errors: str, *, line_buffering: bool = False) -> io.TextIOWrapper:

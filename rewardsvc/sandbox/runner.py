@@ -18,7 +18,7 @@ from rewardsvc.sandbox import kernel, wire
 from rewardsvc.sandbox.boxes import Broken, Template
 from rewardsvc.sandbox.job import Parcel
 from rewardsvc.sandbox.languages import Language
-from rewardsvc.sandbox.submission import Bench, Submission
+from rewardsvc.sandbox.submission import ENVIRONMENT, Bench, Submission
 from rewardsvc.sandbox.watching import Abandoned
 
 _FIRST_USER = 2_100_000_000
@@ -55,7 +55,8 @@ class Runner:
             "user": _FIRST_USER + number,
         }
         self._templates = {
-            offer.language.runtime: Template({**base, "modules": offer.language.modules}) for offer in offers.values()
+            offer.language.runtime: Template({**base, "modules": offer.language.modules}, ENVIRONMENT)
+            for offer in offers.values()
         }
 
     def serve(self) -> NoReturn:

@@ -27,7 +27,7 @@ _OWN_PROCESSES = 4
 """The template, the box, a test's first process, and one to spare."""
 _COMPILE_OUTPUT_KB = 64
 _CODE = "main.code"
-_ENVIRONMENT = {"PATH": SEARCH_PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
+ENVIRONMENT = {"PATH": SEARCH_PATH, "HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}
 _PYTHON_COMPILER = Compiler(command=[], leaves=[_CODE], cpu_ms=10_000, memory_mb=512)
 
 
@@ -216,7 +216,7 @@ class Submission:
     def _spec(self, argv: list[str], cpu_ms: float) -> dict[str, Any]:
         return {
             "argv": argv,
-            "env": {**_ENVIRONMENT, **self._language.environment},
+            "env": {**ENVIRONMENT, **self._language.environment},
             "file": self._file,
             "code": f"{rootfs.WORK}/{_CODE}",
             "arguments": self._parcel.arguments,

@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import Any, NoReturn
 
-from rewardsvc.sandbox import box, kernel, rootfs, wire
+from rewardsvc.sandbox import box, kernel, python_program, rootfs, wire
 
 
 def main(descriptor: int, configuration: str) -> NoReturn:
@@ -41,6 +41,7 @@ def _serve(control: socket.socket, configuration: dict[str, Any]) -> None:
     _enter(control, configuration)
     code = bytes.fromhex(configuration["filter"])
     sys.path[:] = [path for path in sys.path if path != configuration["home"]]
+    python_program.prepare()
     gc.collect()
     gc.freeze()
     wire.send(control, {"ready": True})
