@@ -31,6 +31,7 @@ class Meter(Protocol):
     def begin(self) -> None: ...
     def watch(self, pid: int) -> None: ...
     def cpu_ns(self) -> int: ...
+    def over(self) -> bool: ...
     def peak(self) -> int: ...
     def kills(self) -> int: ...
     def remove(self) -> None: ...
@@ -74,6 +75,10 @@ class _Group:
 
     def watch(self, pid: int) -> None:
         """A group needs no list of processes."""
+
+    def over(self) -> bool:
+        """The kernel enforces the limit on memory."""
+        return False
 
     def members(self) -> set[int]:
         """The processes in the group."""
@@ -156,12 +161,14 @@ class Processes:
     def __init__(self) -> None:
         self._root = 0
         self._peak = 0
+        self._memory = 0
 
     def admit(self, pid: int) -> None:
         """There is no group to put it in."""
 
     def limit(self, memory: int, processes: int) -> None:
-        """Limits are those of each process, set in the box."""
+        """The limit on processes is one for each user, set in the box, and a box has a user of its own."""
+        self._memory = memory
 
     def watch(self, pid: int) -> None:
         """`pid` is the box's first process."""
@@ -181,6 +188,10 @@ class Processes:
         self._peak = max(self._peak, resident * os.sysconf("SC_PAGE_SIZE"))
         return ticks * (1_000_000_000 // _TICK)
 
+    def over(self) -> bool:
+        """Whether more memory is in use than allowed. What processes share is divided among them."""
+        return self._peak > self._memory and sum(map(_share, _descendants(self._root))) > self._memory
+
     def peak(self) -> int:
         return self._peak
 
@@ -190,6 +201,15 @@ class Processes:
 
     def remove(self) -> None:
         """There is nothing to remove."""
+
+
+def _share(pid: int) -> int:
+    """The bytes that a process has to itself, and its part of what it shares. The box's own processes hide theirs."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    return 0
 
 
 def _descendants(root: int) -> Iterator[int]:

@@ -26,8 +26,7 @@ _LINKS = {
     "/dev/stdin": "/proc/self/fd/0",
     "/dev/stdout": "/proc/self/fd/1",
     "/dev/stderr": "/proc/self/fd/2",
-    "/dev/shm": "/box/shm",
-    "/tmp": "/box/tmp",
+    "/dev/shm": "/tmp/.shm",
 }
 _FILES = {
     "/etc/passwd": f"box:x:{USER}:{USER}::/tmp:/bin/sh\n",
@@ -35,7 +34,7 @@ _FILES = {
     "/etc/hosts": "127.0.0.1 localhost box\n::1 localhost\n",
     "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
-_DIRECTORIES = ("etc", "dev", "proc", "box", "work", "old")
+_DIRECTORIES = ("etc", "dev", "proc", "tmp", "work")
 _SEALED = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 
 

@@ -300,7 +300,7 @@ def _offers(wanted: list[str]) -> tuple[dict[str, Offer], dict[str, str]]:
 def main(listener: int, directory: str, configuration: str) -> None:
     """Serves until the last client has gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)  # whoever stops the service stops its client, and so this process
     os.setsid()
     supervisor = Supervisor(socket.socket(fileno=listener), Path(directory), json.loads(configuration))
     try:

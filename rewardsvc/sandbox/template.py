@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import site
 import socket
 import sys
@@ -34,6 +35,7 @@ def main(descriptor: int, configuration: str) -> NoReturn:
 
 def _serve(control: socket.socket, configuration: dict[str, Any]) -> None:
     kernel.die_with_parent()
+    _forget_signals()
     for name in configuration["modules"]:
         importlib.import_module(name)
     for define in (site.setquit, site.setcopyright, site.sethelper):
@@ -47,6 +49,14 @@ def _serve(control: socket.socket, configuration: dict[str, Any]) -> None:
     wire.send(control, {"ready": True})
     while (message := wire.receive(control)) is not None:
         _open_box(control, socket.socket(fileno=message.descriptors[0]), message.fields, code)
+
+
+def _forget_signals() -> None:
+    """What the service ignores or blocks is none of a program's business."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _enter(control: socket.socket, configuration: dict[str, Any]) -> None:

@@ -115,6 +115,7 @@ class Watch:
 
     def _begin(self) -> None:
         self._cpu_start = self._meter.cpu_ns()
+        self._cpu_seen = 0
         self._wall_start = time.monotonic()
         self._wall_end = self._wall_start + self._wall_limit
         self._look_at = 0.0
@@ -170,11 +171,14 @@ class Watch:
             self._kill("output_limit")
         elif now >= self._next_look() and self._cpu_left() <= 0:
             self._kill("time_limit")
+        elif self._meter.over():
+            self._kill("memory_limit")
         elif now >= self._wall_end:
             self._kill("wall_limit")
 
     def _cpu_left(self) -> int:
-        left = self._cpu_limit_ns + _OVERHEAD_NS - (self._meter.cpu_ns() - self._cpu_start)
+        self._cpu_seen = self._meter.cpu_ns() - self._cpu_start
+        left = self._cpu_limit_ns + _OVERHEAD_NS - self._cpu_seen
         wait = max(_SHORTEST_LOOK, left / 1e9 / _SEVERAL)
         self._look_at = time.monotonic() + (wait if self._meter.complete else min(wait, _UNMETERED_LOOK))
         return left
@@ -189,7 +193,7 @@ class Watch:
 
         It is more when the test was killed, and when a program let its children go unreaped.
         """
-        counted = (self._meter.cpu_ns() - self._cpu_start) if self._meter.complete else 0
+        counted = (self._meter.cpu_ns() - self._cpu_start) if self._meter.complete else self._cpu_seen
         return max(reaped * 1e3, (counted - _OVERHEAD_NS) / 1e6)
 
     def _ended(self, ending: dict[str, Any], streams: Sequence[Stream], ran_out_of_memory: bool) -> Ended:
