@@ -55,6 +55,8 @@ class Offered:
     languages: dict[str, dict[str, Any]]
     missing: dict[str, str]
     pid: int
+    precompiled: str
+    """Where headers that are compiled ahead will be found."""
 
     def find(self, name: str) -> str | None:
         """The language of a name or alias."""

@@ -108,7 +108,7 @@ def _tagged(kind: str, content: Any, depth: int) -> Any:
         case "b":
             return base64.b64decode(content, validate=True)
         case "d":
-            return dict((_value(key, depth), _value(value, depth)) for key, value in content)
+            return {_value(key, depth): _value(value, depth) for key, value in content}
         case "t" | "s" | "z":
             return revive({kind: _value(list(content), depth)})
         case _:

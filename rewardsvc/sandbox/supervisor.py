@@ -140,6 +140,7 @@ class Supervisor:
                     "languages": offered,
                     "missing": self._missing,
                     "pid": os.getpid(),
+                    "precompiled": str(self._precompiled),
                 },
             )
 
