@@ -1,8 +1,9 @@
-"""A box: the first process of a submission's namespaces, and the first process of each test's namespaces.
+"""A box: the first process of a submission's namespaces. It is trusted: forked from the template, it runs no program.
 
-Both are trusted: forked from the template, they run no program. The box keeps the submission's files in a memory file
-system and starts tests on the runner's word; each test gets process, mount and ipc namespaces, a /tmp and a /proc of
-its own, and ends with them. Neither ever holds a test's input: that travels in descriptors.
+It keeps the submission's files in a memory file system and starts tests on the runner's word. Each test gets process,
+mount and ipc namespaces, a /tmp and a /proc of its own, and ends with them: its program is a fork of the box, and the
+first process of its namespace is an idle one, which costs little and is killed when the program has ended. The box
+never holds a test's input: that travels in descriptors.
 """
 
 from __future__ import annotations
@@ -20,11 +21,9 @@ from typing import Any, NoReturn
 
 from rewardsvc.sandbox import kernel, program, rootfs, wire
 
-_TEST_NAMESPACES = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
 _TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
-_PROC = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-_REPORT = struct.Struct("<idqd")
-"""Wait status, processor seconds, peak memory of the largest process in KiB, wall seconds."""
+_own_processes: list[int] = []
+"""A descriptor of the box's own process namespace."""
 _COPY = 1 << 24
 _INTERFACE_UP, _SET_INTERFACE_FLAGS = 1, 0x8914
 
@@ -47,6 +46,9 @@ def live(control: socket.socket, order: Spec, code: bytes) -> NoReturn:
 def _furnish(order: Spec) -> None:
     rootfs.map_user(rootfs.USER, rootfs.USER)
     program.remember_proc()
+    _own_processes[:] = [os.open("/proc/self/ns/pid", os.O_RDONLY)]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     options = f"size={order['work_mb']}m,mode=755,nr_inodes={order['files']}"
     kernel.mount("tmpfs", rootfs.WORK, "tmpfs", _TMPFS, options)
     socket.sethostname("box")
@@ -98,80 +100,49 @@ def _take(control: socket.socket, name: str) -> None:
 def _run(control: socket.socket, spec: Spec, descriptors: list[int], code: bytes) -> None:
     """Starts a test, waits for its end or for the word to kill it, and reports."""
     report, reporter = os.pipe()
-    pid = kernel.fork_into(_TEST_NAMESPACES)
+    kernel.unshare(kernel.CLONE_NEWPID)
+    first = _first_process()
+    pid = kernel.fork()
     if pid == 0:
-        control.close()
-        os.close(report)
-        _live_test(spec, descriptors, reporter, code)
+        program.start(spec, descriptors, reporter, code)
+    kernel.enter(_own_processes[0], kernel.CLONE_NEWPID)
     wire.close([*descriptors, reporter])
-    _wait_or_kill(control, pid, report)
+    _wait_or_kill(control, pid, first)
     _, status, usage = os.wait4(pid, 0)
+    end = time.monotonic()
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
     told = os.read(report, 4096)
     os.close(report)
-    wire.send(control, _ending(told, status, usage))
+    wire.send(control, _ending(told, status, usage, end))
 
 
-def _wait_or_kill(control: socket.socket, pid: int, report: int) -> None:
-    """Returns when the first process of the test is about to end, with everything below it."""
+def _first_process() -> int:
+    """The first process of the test's namespace, with which all others die. It adopts orphans, and forgets them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    first = kernel.idle()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return first
+
+
+def _wait_or_kill(control: socket.socket, pid: int, first: int) -> None:
+    """Returns when the program has ended; on the runner's word it is killed, with all that it has started."""
+    program_end = os.pidfd_open(pid)
     poll = select.poll()
-    poll.register(report, select.POLLIN)
+    poll.register(program_end, select.POLLIN)
     poll.register(control, select.POLLIN)
     ready = dict(poll.poll())
-    if report not in ready:
-        message = wire.receive(control)
-        os.kill(pid, signal.SIGKILL)
-        if message is None:
-            os._exit(0)
-
-
-def _ending(told: bytes, status: int, usage: resource.struct_rusage) -> Spec:
-    if told[:1] == b"E":
-        status, cpu, peak, wall = _REPORT.unpack(told[1:])
-        return {"ended": status, "cpu": cpu, "peak_kb": peak, "wall": wall}
-    if told:
-        return {"broken": told[1:].partition(b"\n")[0].decode(errors="replace")}
-    return {"ended": status, "cpu": usage.ru_utime + usage.ru_stime, "peak_kb": usage.ru_maxrss, "wall": None}
-
-
-def _live_test(spec: Spec, descriptors: list[int], reporter: int, code: bytes) -> NoReturn:
-    """The life of the first process of a test: it starts the program, waits for it, kills the rest and reports."""
-    try:
-        _furnish_test(spec)
-        start = time.monotonic()
-        pid = kernel.fork()
-        if pid == 0:
-            program.start(spec, descriptors, reporter, code)
-        wire.close(descriptors)
-        status = _wait_for(pid)
-        wall = time.monotonic() - start
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = usage.ru_utime + usage.ru_stime
-        os.write(reporter, b"E" + _REPORT.pack(status, cpu, usage.ru_maxrss, wall))
-    except OSError as error:
-        os.write(reporter, f"Ftest: {error}".encode())
-    finally:
+    os.close(program_end)
+    if control.fileno() in ready and wire.receive(control) is None:
         os._exit(0)
+    if control.fileno() in ready:
+        os.kill(first, signal.SIGKILL)
 
 
-def _furnish_test(spec: Spec) -> None:
-    size, files = spec["disk_mb"], spec["files"]
-    kernel.mount("tmpfs", "/tmp", "tmpfs", _TMPFS, f"size={size}m,mode=755,nr_inodes={files}")
-    os.mkdir("/tmp/.shm")  # noqa: PTH102 pathlib costs a twentieth of a test here
-    kernel.mount("proc", "/proc", "proc", _PROC)
-    if not spec["may_write_work"]:
-        flags = kernel.MS_REMOUNT | kernel.MS_BIND | _TMPFS | kernel.MS_RDONLY
-        kernel.mount("none", rootfs.WORK, None, flags)
-
-
-def _wait_for(program_pid: int) -> int:
-    """The wait status of the program. What it leaves behind is killed and reaped, so that its time is counted."""
-    while True:
-        pid, status = os.wait4(-1, 0)[:2]
-        if pid == program_pid:
-            break
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait4(-1, 0)
-    return status
+def _ending(told: bytes, status: int, usage: resource.struct_rusage, end: float) -> Spec:
+    """What a test used is counted from the moment at which the program itself began."""
+    if len(told) != program.STARTED.size:
+        return {"broken": told.partition(b"\n")[0].decode(errors="replace") or "a program was killed before it began"}
+    cpu_before, began = program.STARTED.unpack(told)
+    cpu = max(0.0, usage.ru_utime + usage.ru_stime - cpu_before)
+    return {"ended": status, "cpu": cpu, "peak_kb": usage.ru_maxrss, "wall": end - began}

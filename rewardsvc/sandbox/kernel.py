@@ -44,6 +44,10 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _numbers = {name: ctypes.c_long(number) for name, number in _CALLS.get(MACHINE, {}).items()}
+_STACK_BYTES = 65_536
+_CLONE_VM = 0x100
+_idle_stack = ctypes.create_string_buffer(_STACK_BYTES)
+_pause = ctypes.cast(_libc.pause, ctypes.c_void_p)
 _zero = ctypes.c_long(0)
 
 
@@ -75,6 +79,21 @@ def fork_into(flags: int) -> int:
 def fork() -> int:
     """`os.fork` without the interpreter's hooks, for a process without threads. `random` is not seeded anew."""
     return _check(_libc.fork(), "fork")
+
+
+def idle() -> int:
+    """A process that sleeps until it is killed. It lives in this process's memory, on a stack of its own.
+
+    There may be one at a time. It takes over what this process does with signals.
+    """
+    top = ctypes.c_void_p(ctypes.addressof(_idle_stack) + _STACK_BYTES)
+    pid: int = _libc.clone(_pause, top, _CLONE_VM | signal.SIGCHLD, None)
+    return _check(pid, "clone an idle process")
+
+
+def enter(namespace: int, kind: int) -> None:
+    """Has the children of this process born in the namespace behind a descriptor; `kind` is `CLONE_NEWPID`."""
+    _check(_libc.setns(namespace, kind), "setns")
 
 
 def unshare(flags: int) -> None:

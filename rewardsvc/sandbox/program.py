@@ -6,12 +6,18 @@ import fcntl
 import os
 import resource
 import signal
+import struct
+import time
 from typing import Any, NoReturn
 
-from rewardsvc.sandbox import kernel, python_program
+from rewardsvc.sandbox import kernel, python_program, rootfs
 
 _HIGH = 100
 _MB = 1 << 20
+_TMPFS = kernel.MS_NOSUID | kernel.MS_NODEV
+_PROC = _TMPFS | kernel.MS_NOEXEC | kernel.MS_RDONLY
+STARTED = struct.Struct("<dd")
+"""What the program's process says of itself before it is the program: processor seconds so far, and the time."""
 _proc: list[int] = []
 """A descriptor of the /proc that the box's first process sees, in which files can be written."""
 
@@ -21,9 +27,11 @@ Spec = dict[str, Any]
 def start(spec: Spec, descriptors: list[int], reporter: int, code: bytes) -> NoReturn:
     """Becomes the program. A fault of ours on the way is told to `reporter`."""
     try:
+        _furnish(spec)
         _be_first_to_go()
         reporter = _place(descriptors, reporter)
         _confine(spec, code)
+        os.write(reporter, STARTED.pack(time.process_time(), time.monotonic()))
         if spec["argv"]:
             os.execve(spec["argv"][0], spec["argv"], spec["env"])
         os.close(reporter)
@@ -31,6 +39,17 @@ def start(spec: Spec, descriptors: list[int], reporter: int, code: bytes) -> NoR
         os.write(reporter, f"Fprogram: {error}\n".encode())
         os._exit(127)
     python_program.run(spec)
+
+
+def _furnish(spec: Spec) -> None:
+    """A /tmp and a /proc of the test's own, and its submission's files to read."""
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+    options = f"size={spec['disk_mb']}m,mode=755,nr_inodes={spec['files']}"
+    kernel.mount("tmpfs", "/tmp", "tmpfs", _TMPFS, options)
+    os.mkdir("/tmp/.shm")  # noqa: PTH102 pathlib costs a twentieth of a test here
+    kernel.mount("proc", "/proc", "proc", _PROC)
+    if not spec["may_write_work"]:
+        kernel.mount("none", rootfs.WORK, None, _TMPFS | kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY)
 
 
 def remember_proc() -> None:
@@ -55,6 +74,9 @@ def _confine(spec: Spec, code: bytes) -> None:
         resource.setrlimit(limit, (value, value))
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL if spec["argv"] else signal.SIG_IGN)
+    if not spec["argv"]:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     kernel.drop_capabilities()
     kernel.filter_calls(code)
 

@@ -201,6 +201,8 @@ class Watch:
         code = os.waitstatus_to_exitcode(ending["ended"])
         wall = ending["wall"] or time.monotonic() - self._wall_start
         cpu_ms = self._cpu_ms(ending["cpu"])
+        if self._over == "wall_limit":
+            wall = max(wall, self._wall_limit)
         output, errors = streams[0], streams[1]
         over: Outcome | None = self._over
         if over is None and ran_out_of_memory:

@@ -89,8 +89,8 @@ REFUSED = {
     ),
     "secrets in the environment": "attempt(lambda: -1 if len(os.environ) == 4 else 1)",
     "traces of the supervisor": (
-        "import gc\nleft = [o for o in gc.get_objects() if isinstance(o, socket.socket) and o.fileno() >= 0]\n"
-        "attempt(lambda: left or -1)"
+        "import gc\nleft = [o for o in gc.get_objects() if isinstance(o, socket.socket)]\n"
+        "[attempt(lambda: os.fstat(o.fileno()).st_mode) for o in left if o.fileno() > 3]"
     ),
 }
 
