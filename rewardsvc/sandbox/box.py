@@ -47,7 +47,7 @@ def _furnish(order: Spec) -> None:
     rootfs.map_user(rootfs.USER, rootfs.USER)
     program.remember_proc()
     _own_processes[:] = [os.open("/proc/self/ns/pid", os.O_RDONLY)]
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    program.limit_files_and_stack(order)
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     options = f"size={order['work_mb']}m,mode=755,nr_inodes={order['files']}"
     kernel.mount("tmpfs", rootfs.WORK, "tmpfs", _TMPFS, options)

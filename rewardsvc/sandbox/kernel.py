@@ -44,6 +44,10 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _numbers = {name: ctypes.c_long(number) for name, number in _CALLS.get(MACHINE, {}).items()}
+_own_capabilities = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+_no_capabilities = (ctypes.c_uint32 * 6)()
+_SIG_SETMASK = 2
+_no_signals = ctypes.create_string_buffer(128)
 _STACK_BYTES = 65_536
 _CLONE_VM = 0x100
 _idle_stack = ctypes.create_string_buffer(_STACK_BYTES)
@@ -103,8 +107,9 @@ def unshare(flags: int) -> None:
 
 def mount(source: str, target: str, kind: str | None, flags: int = 0, options: str | None = None) -> None:
     """mount(2)."""
-    texts = [None if text is None else os.fsencode(text) for text in (source, target, kind, options)]
-    _check(_libc.mount(texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3]), f"mount {kind or ''} {target}")
+    told = options and options.encode()
+    result = _libc.mount(source.encode(), target.encode(), kind and kind.encode(), ctypes.c_ulong(flags), told)
+    _check(result, target)
 
 
 def restrict_mount(target: str, flags: int) -> None:
@@ -151,15 +156,18 @@ def bound_capabilities() -> None:
 
 def drop_capabilities() -> None:
     """Gives every capability up, for good."""
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    _check(_syscall(_numbers["capset"], ctypes.byref(header), ctypes.byref(nothing)), "drop capabilities")
+    _check(_syscall(_numbers["capset"], _own_capabilities, _no_capabilities), "drop capabilities")
 
 
 def filter_calls(code: bytes) -> None:
     """Installs a seccomp filter: classic BPF, eight bytes per instruction. Needs `bound_capabilities` before."""
     program = _SocketFilter(len(code) // 8, code)
     _check(_libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0), "install the filter")
+
+
+def unblock_signals() -> None:
+    """As `signal.pthread_sigmask` does, which makes an object of every signal that was blocked."""
+    _check(_libc.sigprocmask(_SIG_SETMASK, _no_signals, None), "unblock signals")
 
 
 def close_from(first: int) -> None:

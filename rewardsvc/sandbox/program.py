@@ -68,17 +68,21 @@ def _place(descriptors: list[int], reporter: int) -> int:
 
 def _confine(spec: Spec, code: bytes) -> None:
     os.setsid()
-    os.umask(0o022)
     os.chdir(spec["cwd"])
-    for limit, value in _limits(spec):
-        resource.setrlimit(limit, (value, value))
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL if spec["argv"] else signal.SIG_IGN)
-    if not spec["argv"]:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    _limit(resource.RLIMIT_CPU, spec["cpu_seconds"])
+    _limit(resource.RLIMIT_NPROC, spec["processes"])
+    if spec["address_space_mb"]:
+        _limit(resource.RLIMIT_AS, spec["address_space_mb"] * _MB)
+    if spec["argv"]:
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+    kernel.unblock_signals()
     kernel.drop_capabilities()
     kernel.filter_calls(code)
+
+
+def _limit(what: int, value: int) -> None:
+    resource.setrlimit(what, (value, value))
 
 
 def _be_first_to_go() -> None:
@@ -89,16 +93,11 @@ def _be_first_to_go() -> None:
     os.close(descriptor)
 
 
-def _limits(spec: Spec) -> list[tuple[int, int]]:
-    limits = [
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
-        (resource.RLIMIT_NOFILE, spec["open_files"]),
-        (resource.RLIMIT_STACK, spec["stack_mb"] * _MB),
-        (resource.RLIMIT_CPU, spec["cpu_seconds"]),
-        (resource.RLIMIT_NPROC, spec["processes"]),
-    ]
-    if spec["address_space_mb"]:
-        limits.append((resource.RLIMIT_AS, spec["address_space_mb"] * _MB))
-    return limits
+def limit_files_and_stack(order: Spec) -> None:
+    """Limits that are no burden to the box itself, set once in it: its programs inherit them."""
+    os.umask(0o022)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_MEMLOCK, 0)
+    _limit(resource.RLIMIT_MSGQUEUE, 0)
+    _limit(resource.RLIMIT_NOFILE, order["open_files"])
+    _limit(resource.RLIMIT_STACK, order["stack_mb"] * _MB)

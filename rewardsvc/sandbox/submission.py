@@ -60,7 +60,12 @@ class Submission:
         Raises `Abandoned`, `Broken`, OSError.
         """
         meter = self._bench.meter
-        order = {"work_mb": self._compiler.disk_mb if self._compiler else 64, "files": _FILES}
+        order = {
+            "work_mb": self._compiler.disk_mb if self._compiler else 64,
+            "files": _FILES,
+            "open_files": _OPEN_FILES,
+            "stack_mb": self._limits.stack_mb,
+        }
         with Box(template, order, meter.admit) as box:
             self._box = box
             meter.watch(box.pid)
@@ -157,7 +162,6 @@ class Submission:
             "cwd": rootfs.WORK,
             "may_write_work": True,
             "disk_mb": compiler.disk_mb,
-            "stack_mb": 64,
             "address_space_mb": self._address_space(compiler.memory_mb),
             "processes": 64,
         }
@@ -208,7 +212,6 @@ class Submission:
             "cwd": "/tmp",
             "may_write_work": False,
             "disk_mb": self._limits.disk_mb,
-            "stack_mb": self._limits.stack_mb,
             "address_space_mb": self._address_space(self._limits.memory_mb),
             "processes": self._processes,
         }
@@ -221,7 +224,6 @@ class Submission:
             "code": f"{rootfs.WORK}/{_CODE}",
             "arguments": self._parcel.arguments,
             "files": _FILES,
-            "open_files": _OPEN_FILES,
             "cpu_seconds": int(cpu_ms / 1e3) + 2,
         }
 
