@@ -54,6 +54,7 @@ class Language:
     packages: str
     """Debian packages that bring it."""
     run: list[str]
+    """`@memory` stands for the limit of memory, in MB."""
     runtime: str = "command"
     """"python": run by the warm template itself."""
     compiler: Compiler | None = None
@@ -67,6 +68,8 @@ class Language:
     more_processes: int = 0
     bounds_address_space: bool = True
     """Whether a limit on addresses may stand in for one on memory, where there are no control groups."""
+    shows: list[str] = field(default_factory=list)
+    """Directories outside /usr that it reads, configuration for the most part."""
     self_test: Mapping[str, str] = field(default_factory=dict)
 
     def fingerprint(self) -> str:

@@ -146,6 +146,8 @@ def _proc() -> str:
 
 def _filter() -> str:
     def work() -> None:
+        if os.geteuid() != 0:
+            _enter_user_namespace()
         kernel.bound_capabilities()
         kernel.drop_capabilities()
         policy = tomllib.loads((languages.data_directory() / "seccomp.toml").read_text())
@@ -156,10 +158,7 @@ def _filter() -> str:
             return
         raise OSError("the filter does not filter")
 
-    if os.geteuid() == 0:
-        _in_child(work, f"a kernel with CONFIG_SECCOMP_FILTER; {_CONTAINER}")
-    else:
-        _in_child(lambda: (_enter_user_namespace(), work())[1], f"a kernel with CONFIG_SECCOMP_FILTER; {_CONTAINER}")
+    _in_child(work, f"a kernel with CONFIG_SECCOMP_FILTER; {_CONTAINER}")
     return "filters"
 
 

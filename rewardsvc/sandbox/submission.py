@@ -167,6 +167,7 @@ class Submission:
         }
 
     def _keep(self, compiler: Compiler, key: str) -> None:
+        """Without leaves, or with one that is not there, nothing is kept: what the box has is enough for this job."""
         leaves = {}
         for name in compiler.leaves:
             descriptor = self._box.take(name)
@@ -174,7 +175,8 @@ class Submission:
                 return
             with os.fdopen(descriptor, "rb") as file:
                 leaves[name] = file.read(compiler.disk_mb * _MB)
-        self._bench.store.put(key, leaves)
+        if leaves:
+            self._bench.store.put(key, leaves)
 
     # running
 
@@ -205,7 +207,8 @@ class Submission:
         return Watch(self._box, self._bench.meter, self._client, cpu_ms, wall_ms)
 
     def _run_spec(self, python: str) -> dict[str, Any]:
-        argv = [*self._language.run, *self._parcel.arguments] if self._language.run else []
+        run = [part.replace("@memory", str(self._limits.memory_mb)) for part in self._language.run]
+        argv = [*run, *self._parcel.arguments] if run else []
         return {
             **self._spec(argv, self._times()[0]),
             "python": python,

@@ -74,7 +74,8 @@ class Supervisor:
         self.isolation: Isolation = "strong" if self._nursery else "strong-no-cgroup"
         self._offers, self._missing = _offers(configuration["languages"])
         self._precompiled = _precompiled(Path(configuration["cache"]), directory)
-        self._world = _world(directory, self._precompiled)
+        shows = {path for offer in self._offers.values() for path in offer.language.shows}
+        self._world = _world(directory, {"/precompiled": str(self._precompiled), **{path: path for path in shows}})
         self._hands = [self._hire(number) for number in range(configuration["runners"])]
         self._test_languages()
         self._order_headers()
@@ -274,10 +275,9 @@ def _precompiled(cache: Path, directory: Path) -> Path:
     raise OSError(f"{directory} cannot be written")
 
 
-def _world(directory: Path, precompiled: Path) -> World:
+def _world(directory: Path, extra: dict[str, str]) -> World:
     (directory / "root").mkdir(exist_ok=True)
     policy = tomllib.loads((languages.data_directory() / "seccomp.toml").read_text())
-    extra = {"/precompiled": str(precompiled)}
     if not sys.base_prefix.startswith("/usr"):
         extra[sys.base_prefix] = sys.base_prefix
     return World(seccomp.compile_filter(policy, platform.machine()), str(directory / "root"), extra)

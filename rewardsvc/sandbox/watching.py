@@ -45,16 +45,17 @@ class Stream:
         self.size = 0
         self.open = True
 
-    def take(self) -> None:
-        """Reads what is there."""
+    def take(self) -> bool:
+        """Reads what is there. Whether there may be more later."""
         try:
             part = os.read(self.descriptor, _CHUNK)
         except BlockingIOError:
-            return
+            return True
         self.open = bool(part)
         self.size += len(part)
         self._parts.append(part[: max(0, self._keep - self._kept)])
         self._kept += len(self._parts[-1])
+        return self.open
 
     @property
     def over(self) -> bool:
@@ -86,6 +87,7 @@ class Watch:
         self._cpu_limit_ns = int(cpu_ms * 1e6)
         self._wall_limit = wall_ms / 1e3
         self._over: Outcome | None = None
+        self._ending: dict[str, Any] | None = None
 
     def run(
         self,
@@ -123,30 +125,28 @@ class Watch:
     def _until_the_end(self, streams: Sequence[Stream], progress: Callable[[], bool] | None) -> dict[str, Any]:
         """Reads until the box has reported and every pipe is at its end, which follows at once."""
         poll = select.poll()
-        control = self._box.control.fileno()
-        for descriptor in (control, *(stream.descriptor for stream in streams)):
+        for descriptor in (self._box.control.fileno(), *(stream.descriptor for stream in streams)):
             poll.register(descriptor, select.POLLIN)
         poll.register(self._client, select.POLLIN | select.POLLRDHUP)
-        ending: dict[str, Any] | None = None
-        while ending is None or any(stream.open for stream in streams):
-            ready = dict(poll.poll(self._patience() * 1e3))
-            if self._client.fileno() in ready:
-                raise Abandoned
-            for stream in streams:
-                if stream.open and stream.descriptor in ready:
-                    stream.take()
-                    if not stream.open:
-                        poll.unregister(stream.descriptor)
-            if control in ready and ending is None:
-                ending = self._box.receive().fields
-                poll.unregister(control)
+        while self._ending is None or any(stream.open for stream in streams):
+            self._read(poll, streams)
             if progress is not None and progress():
                 self._begin()
-            if ending is None:
+            if self._ending is None:
                 self._judge(streams)
-            elif self._over and time.monotonic() > self._wall_end:
-                break
-        return ending
+        return self._ending
+
+    def _read(self, poll: select.poll, streams: Sequence[Stream]) -> None:
+        """Waits for something to read or to look at, and reads it."""
+        ready = dict(poll.poll(self._patience() * 1e3))
+        if self._client.fileno() in ready:
+            raise Abandoned
+        for stream in streams:
+            if stream.open and stream.descriptor in ready and not stream.take():
+                poll.unregister(stream.descriptor)
+        if self._ending is None and self._box.control.fileno() in ready:
+            self._ending = self._box.receive().fields
+            poll.unregister(self._box.control)
 
     def _patience(self) -> float:
         """Seconds until there is something to look at."""

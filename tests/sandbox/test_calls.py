@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -43,10 +44,8 @@ def test_what_is_written_is_read_as_the_same_value_and_type(value: Any) -> None:
 
 @given(st.binary() | st.text().map(str.encode) | st.from_regex(rb'\{"r":[\[\]{}"a-z0-9:,]{0,40}\}', fullmatch=True))
 def test_a_forged_line_is_a_value_or_unreadable(line: bytes) -> None:
-    try:
+    with contextlib.suppress(plain.Unreadable):
         plain.decode(line)
-    except plain.Unreadable:
-        pass
 
 
 def test_depth_and_length_are_bounded() -> None:
@@ -111,7 +110,9 @@ LIES = {
     "an integer equal to everything": "class A(int):\n    def __eq__(s, o): return True\ndef f(): return A(0)",
     "a string with another face": "class A(str):\n    def __eq__(s, o): return True\ndef f(): return A('no')",
     "a list of liars": "class A(list):\n    def __eq__(s, o): return True\ndef f(): return [A()]",
-    "a class that claims to be int": "class A:\n    __class__ = int\n    def __eq__(s, o): return True\ndef f(): return A()",
+    "a class that claims to be int": (
+        "class A:\n    __class__ = int\n    def __eq__(s, o): return True\ndef f(): return A()"
+    ),
     "leaving with success": "import os\nos._exit(0)\ndef f(): return 0",
     "leaving at the end": "import atexit, os\natexit.register(os._exit, 0)\nraise SystemExit(0)",
     "closing the channel": "import os\ndef f():\n    os.close(4)\n    return 42",

@@ -1,12 +1,13 @@
 """Hostile programs: each gets nothing that it should not have, and leaves nothing behind.
 
-An attack prints `contained` when it was kept out, or is ended by a limit. Whatever it does, the program after it runs as
-if nothing had been.
+An attack prints `contained` when it was kept out, or is ended by a limit. Whatever it does, the program after it runs
+as if nothing had been.
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -104,12 +105,21 @@ def test_a_program_does_not_reach(run: RunOnce, what: str) -> None:
 MISCHIEF = {
     "a fork bomb": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
     "a fork bomb in a shell": "import os; os.system(':(){ :|:& };:')",
-    "a thread bomb": "import threading, time\nwhile True:\n    try: threading.Thread(target=time.sleep, args=(99,)).start()\n"
-    "    except RuntimeError: pass",
+    "a thread bomb": (
+        "import threading, time\nwhile True:\n"
+        "    try: threading.Thread(target=time.sleep, args=(99,)).start()\n"
+        "    except RuntimeError: pass"
+    ),
     "a memory bomb": "x = []\nwhile True: x.append(bytearray(1 << 22))",
-    "a memory bomb of children": "import os\nfor _ in range(30):\n    if os.fork() == 0:\n        x = b'1' * (80 << 20)\n"
-    "        while True: pass\nos.wait()",
-    "a daemon": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(99)\n    os._exit(0)",
+    "a memory bomb of children": (
+        "import os\nfor _ in range(30):\n    if os.fork() == 0:\n"
+        "        x = b'1' * (80 << 20)\n"
+        "        while True: pass\nos.wait()"
+    ),
+    "a daemon": (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+        "        time.sleep(99)\n    os._exit(0)"
+    ),
     "killing everybody": "import os\nos.kill(-1, 9)",
     "killing the parent": "import os\nfor s in (9, 19, 15, 6): os.kill(os.getppid(), s)\nos.kill(1, 9)",
     "stopping everybody": "import os, time\nos.kill(-1, 19); os.kill(os.getppid(), 19); time.sleep(99)",
@@ -127,8 +137,11 @@ MISCHIEF = {
     "closing its streams": "import os, time\nos.close(0); os.close(1); os.close(2); time.sleep(99)",
     "recursion without end": "import sys\nsys.setrecursionlimit(1 << 30)\ndef f(): f()\nf()",
     "a crash": "import ctypes\nctypes.string_at(0)",
-    "ignoring everything": "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n    except: pass\n"
-    "while True: pass",
+    "ignoring everything": (
+        "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n"
+        "    except: pass\n"
+        "while True: pass"
+    ),
     "a file as large as can be": "f = open('/tmp/f', 'wb'); f.truncate(1 << 40); f.seek(1 << 39); f.write(b'x')",
     "many sockets": "import socket\nk = []\nwhile True: k.append(socket.socketpair())",
     "message queues": "import ctypes\nl = ctypes.CDLL(None)\nwhile l.msgget(0, 0o1600) >= 0: pass",
@@ -153,7 +166,9 @@ COMPILE_TIME = {
     "including without end": '#include "main.c"\nint main(void) {}',
     "including a device": '#include "/dev/zero"\nint main(void) {}',
     "a huge array": "char a[1ull << 40] = {1}; int main(void) {}",
-    "macros that double": "#define A(x) x x x x x x x x x x\n#define B(x) A(A(A(x)))\nint a[] = { B(B(B(1,))) };\nint main(void) {}",
+    "macros that double": (
+        "#define A(x) x x x x x x x x x x\n#define B(x) A(A(A(x)))\nint a[] = { B(B(B(1,))) };\nint main(void) {}"
+    ),
     "an assembler that reads": '__asm__(".incbin \\"/proc/1/environ\\""); int main(void) {}',
 }
 
@@ -181,7 +196,8 @@ def test_inputs_of_other_runs_are_nowhere_in_memory(supervisor: Supervisor) -> N
         "import re\nword = b'needle-' + b'in-the-hay'\nfound = 0\n"
         "for line in open('/proc/self/maps'):\n    if ' r' not in line or '[v' in line: continue\n"
         "    low, high = (int(x, 16) for x in line.split()[0].split('-'))\n"
-        "    with open('/proc/self/mem', 'rb') as memory:\n        try: memory.seek(low); data = memory.read(high - low)\n"
+        "    with open('/proc/self/mem', 'rb') as memory:\n"
+        "        try: memory.seek(low); data = memory.read(high - low)\n"
         "        except OSError: continue\n        found += len(re.findall(word + b'[0-9]{8}', data))\nprint(found)"
     )
     inputs = [b"needle-in-the-hay%08d" % number for number in range(4)]
@@ -194,11 +210,11 @@ def test_many_mixed_attacks_leave_nothing(supervisor: Supervisor) -> None:
     run_all(supervisor, "print(1)", [b""])
     pid = supervisor.offered().pid
     before = len(below(pid))
-    mounts = open("/proc/self/mountinfo").read()
+    mounts = Path("/proc/self/mountinfo").read_text()
     limits = Limits(cpu_ms=60, wall_ms=120, memory_mb=64, stdout_kb=64)
     for number in range(60):
         source = list(MISCHIEF.values())[number % len(MISCHIEF)]
         supervisor.run(Job("python", source.encode(), [b""], limits=limits))
     time.sleep(0.1)
     assert len(below(pid)) <= before + 2
-    assert open("/proc/self/mountinfo").read() == mounts
+    assert Path("/proc/self/mountinfo").read_text() == mounts

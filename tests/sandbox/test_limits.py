@@ -14,7 +14,8 @@ from tests.sandbox.conftest import RunOnce, needs_cgroups, run_all
     "source",
     [
         "while True: pass",
-        "import signal\nfor n in range(1, 64):\n    try: signal.signal(n, signal.SIG_IGN)\n    except: pass\nwhile 1: pass",
+        "import signal\nfor n in range(1, 64):\n    try: signal.signal(n, signal.SIG_IGN)\n"
+        "    except: pass\nwhile 1: pass",
         "import threading\nfor _ in range(3): threading.Thread(target=lambda: [0 for _ in iter(int, 1)]).start()",
         "import os\nfor _ in range(3): os.fork()\nwhile True: pass",
         "import os, signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile os.fork(): pass\nwhile 1: pass",
@@ -49,7 +50,8 @@ def test_wall_time_ends_what_uses_no_processor(run: RunOnce, source: str) -> Non
     [
         "x = []\nwhile True: x.append(bytearray(1 << 20))",
         "open('/dev/shm/a', 'wb').write(bytes(60 << 20)); x = b'1' * (60 << 20); print(len(x))",
-        "import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n        x = b'1' * (40 << 20); time.sleep(1); os._exit(0)\n"
+        "import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n"
+        "        x = b'1' * (40 << 20); time.sleep(1); os._exit(0)\n"
         "time.sleep(0.5)",
     ],
 )
