@@ -52,7 +52,7 @@ class _Group:
         os.pwrite(self._descriptor(name), text.encode(), 0)
 
     def _read(self, name: str) -> str:
-        return os.pread(self._descriptor(name), 4096, 0).decode()
+        return os.pread(self._descriptor(name), 16_384, 0).decode()
 
     def _descriptor(self, name: str) -> int:
         if name not in self._open:
@@ -97,9 +97,9 @@ class GroupV1(_Group):
     """Separate hierarchies for memory, processes and processor time."""
 
     def limit(self, memory: int, processes: int) -> None:
-        """`memory` is for the programs; what the templates take is added."""
+        """`memory` is for the programs; what the templates take, and the files of the submission, is added."""
         self._own = self._own or int(self._read("memory.usage_in_bytes"))
-        limit = str(memory + self._own)
+        limit = str(memory + self._own + self._counter("memory.stat", "shmem"))
         with contextlib.suppress(StopIteration):
             self._write("memory.memsw.limit_in_bytes", _UNLIMITED_V1)
         self._write("memory.limit_in_bytes", limit)
@@ -127,11 +127,11 @@ class GroupV2(_Group):
     """The unified hierarchy."""
 
     def limit(self, memory: int, processes: int) -> None:
-        """`memory` is for the programs; what the templates take is added."""
+        """`memory` is for the programs; what the templates take, and the files of the submission, is added."""
         self._own = self._own or int(self._read("memory.current"))
         with contextlib.suppress(StopIteration, OSError):
             self._write("memory.swap.max", "0")
-        self._write("memory.max", str(memory + self._own))
+        self._write("memory.max", str(memory + self._own + self._counter("memory.stat", "shmem")))
         self._write("pids.max", str(processes))
 
     def begin(self) -> None:

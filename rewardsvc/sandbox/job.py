@@ -26,6 +26,7 @@ Outcome = Literal[
 Isolation = Literal["strong", "strong-no-cgroup", "unsafe"]
 
 _HEAD = 8
+_LONGEST_ARGUMENTS = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,9 @@ class Ended:
 
 
 def pack(job: Job) -> int:
-    """The descriptor of a new parcel, to be closed by the caller."""
+    """The descriptor of a new parcel, to be closed by the caller. Raises ValueError for what no box can be told."""
+    if sum(map(len, job.arguments)) > _LONGEST_ARGUMENTS or any("\0" in argument for argument in job.arguments):
+        raise ValueError(f"arguments are at most {_LONGEST_ARGUMENTS} characters, none of them NUL")
     blobs = [job.source, *job.runs, *job.calls]
     head = json.dumps(
         {

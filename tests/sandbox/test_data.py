@@ -94,13 +94,14 @@ def test_a_group_of_version_two_is_limited_and_counted(tmp_path: Path) -> None:
         memory__swap__max="max",
         memory__current="1000",
         memory__peak="5000",
+        memory__stat="anon 10\nshmem 500\n",
         memory__events="low 0\nhigh 0\noom 2\noom_kill 3\noom_group_kill 0\n",
         pids__max="max",
         cpu__stat="usage_usec 123\nuser_usec 100\n",
     )
     group = cgroups.GroupV2([place])
     group.limit(1 << 20, 7)
-    assert (place / "memory.max").read_text() == str((1 << 20) + 1_000)
+    assert (place / "memory.max").read_text() == str((1 << 20) + 1_500)
     assert (place / "pids.max").read_text()[:1] == "7"
     assert (group.cpu_ns(), group.kills(), group.peak()) == (123_000, 3, 5_000)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -101,3 +104,27 @@ def test_a_limit_of_one_run_does_not_touch_the_next(supervisor: Supervisor) -> N
         supervisor, "if input() == 'loop':\n    while True: pass\nprint(1)", [b"a", b"loop", b"b"], cpu_ms=200
     )
     assert [ended.outcome for ended in report.runs if ended] == ["exited", "time_limit", "exited"]
+
+
+def test_a_busy_machine_changes_no_outcome(supervisor: Supervisor, run: RunOnce) -> None:
+    """With four times as many busy processes as cores, late is still not idle, and idle is still idle."""
+    burners = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * len(os.sched_getaffinity(0)))
+    ]
+    try:
+        busy = "import time\nwhile time.process_time() < 0.4: pass\nprint('done')"
+        ended = run(busy, cpu_ms=1_000, wall_ms=500)
+        assert (ended.outcome, ended.stdout) == ("exited", b"done\n") and ended.cpu_ms < 600
+        assert run("import time; time.sleep(9)", cpu_ms=1_000, wall_ms=500).outcome == "wall_limit"
+        assert run("while True: pass", cpu_ms=300, wall_ms=500).outcome == "time_limit"
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+def test_a_large_binary_is_no_memory_of_the_program(supervisor: Supervisor) -> None:
+    source = "char a[100 << 20] = {1};\nint main(void) { return 0; }"
+    report = run_all(supervisor, source, [b""], "c", memory_mb=64, cpu_ms=4_000)
+    assert report.compiled is not None
+    assert not report.compiled.well or (report.runs[0] is not None and report.runs[0].outcome == "exited")
