@@ -1,0 +1,1 @@
+"""The reward `code`: does a program do what its tests ask for?"""
