@@ -43,7 +43,7 @@ class Probe(NamedTuple):
 
 def doctor() -> None:
     """Check this machine: what is there, what is missing, how to get it. Exit code 1 when the service cannot run."""
-    missing = [probe for probe in (*PROBES, *_sandbox()) if not _shown(probe)]
+    missing = [probe for probe in (*PROBES, *sandbox_probes()) if not _shown(probe)]
     if any(probe.needed_for is None for probe in missing):
         raise typer.Exit(FAILED)
 
@@ -152,7 +152,7 @@ def _installed(module: str, wheel: str, extra: str) -> Callable[[], str]:
     return look
 
 
-def _sandbox() -> list[Probe]:
+def sandbox_probes() -> list[Probe]:
     """What untrusted programs need. Nothing else does, so that no part of it is essential to the service."""
     if sys.platform != "linux":
         return []
