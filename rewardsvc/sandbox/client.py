@@ -104,6 +104,7 @@ class Supervisor:
         self._configuration = {
             "runners": runners or len(os.sched_getaffinity(0)),
             "queue": queue,
+            "owner": os.getpid(),
             "languages": list(only),
             "cache": str(cache or Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache" / "rewardsvc" / "sandbox"),
         }

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -308,3 +309,5 @@ def main(listener: int, directory: str, configuration: str) -> None:
         supervisor.serve()
     finally:
         supervisor.close()
+        if not Path(f"/proc/{json.loads(configuration)['owner']}").exists():
+            shutil.rmtree(directory, ignore_errors=True)
