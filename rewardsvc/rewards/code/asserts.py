@@ -129,7 +129,7 @@ def _number(node: ast.expr) -> float:
     value = _literal(node)
     if type(value) not in (int, float) or not math.isfinite(value):
         raise _Weak
-    return float(value) if type(value) is float else value  # type: ignore[no-any-return]
+    return float(value) if type(value) is float else value
 
 
 def _call(node: ast.expr, holds: Callable[[Any], bool]) -> Asserted:

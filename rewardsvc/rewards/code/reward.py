@@ -75,6 +75,9 @@ _THREE = {"tests": [{"kind": "call", "function": "twice", "args": [x], "expected
 _ASSERT = {"tests": [{"kind": "assert", "code": "assert twice(3) == 6"}]}
 
 
+_SHORT = {"limits": {"cpu_ms": 100}}
+
+
 def _python(source: str) -> str:
     return f"```python\n{source}\n```"
 
@@ -129,7 +132,7 @@ class Code(PerRollout):
         Case.zero(_python("print(41)"), reference=_ADDER, reason="wrong_answer"),
         Case.zero(_python("print(42"), reference=_ADDER, reason="compile_error"),
         Case.zero(_python("1 / 0"), reference=_ADDER, reason="runtime_error"),
-        Case.zero(_python("while True: pass"), reference=_ADDER, params={"limits": {"cpu_ms": 100}}, reason="time_limit"),
+        Case.zero(_python("for _ in iter(int, 1): pass"), reference=_ADDER, params=_SHORT, reason="time_limit"),
         Case.malformed("It is 42.", reference=_ADDER, reason="no_code"),
         Case.malformed("```python\nprint(42)", reference=_ADDER, reason="no_code", why="a block that never ends"),
         Case.attack(_python("import sys; sys.exit(0)"), reference=_ADDER, why="leaving with success"),
@@ -231,9 +234,7 @@ def _about(found: Program, offered: Offered, language: str) -> dict[str, Any]:
     return {"code": found.told(), "language": language} | ({"version": version} if version else {})
 
 
-def _verdict(
-    results: list[Outcome], course: Course, tests: Suite, params: Params, about: dict[str, Any]
-) -> Verdict:
+def _verdict(results: list[Outcome], course: Course, tests: Suite, params: Params, about: dict[str, Any]) -> Verdict:
     trust = "weak" if any(outcome.weak for outcome in results) else "full"
     evidence = about | {"isolation": course.isolation, "trust": trust, "count": len(tests.tests)}
     evidence["tests"] = [scoring.told(outcome) for outcome in results]

@@ -117,7 +117,7 @@ def _calls(order: Ordered, tests: Numbered, course: Course) -> Iterator[Outcome]
 
 
 def _weak(order: Ordered, tests: Numbered, course: Course) -> Iterator[Outcome]:
-    """The assertions run beside the program. Each must hand back a token that the program has not seen in its source."""
+    """The assertions run beside the program. Each must hand back a token that is not in the source."""
     tokens = {index: secrets.token_hex(16) for index, _ in tests}
     calls = [plain.encode_call(_CHECK, [test.code, tokens[i]]) for i, test in tests if isinstance(test, Assert)]
     source = order.source + _WEAK.encode()
@@ -208,7 +208,8 @@ def _of_result(index: int, line: bytes | Ended, accepts: Callable[[Any], bool]) 
     """A process that ended in the middle of a call has not answered it, whatever its exit code."""
     if isinstance(line, Ended):
         how = _how(line)
-        return Outcome(index, "runtime_error" if how == "accepted" else how, "ended without a result", line.stderr, line)
+        reason = "runtime_error" if how == "accepted" else how
+        return Outcome(index, reason, "ended without a result", line.stderr, line)
     try:
         value = plain.decode(line)
     except plain.Unreadable as fault:

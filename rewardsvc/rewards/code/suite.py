@@ -92,7 +92,7 @@ def read(reference: Any) -> Suite:
 def of_rollout(reference: Any) -> Suite:
     """The tests that one rollout is judged by. Raises `BadReference`."""
     if reference is None:
-        raise BadReference("no_reference", "code needs tests: {\"tests\": [{\"kind\": \"stdio\", …}]}.")
+        raise BadReference("no_reference", 'code needs tests: {"tests": [{"kind": "stdio", …}]}.')
     try:
         return read(reference)
     except InvalidTask as error:

@@ -24,8 +24,10 @@ def same_json(expected: Any, given: Any, absolute: float, relative: float, depth
         return False
     kind = type(expected)
     if kind is list or kind is tuple:
-        return type(given) in (list, tuple) and len(expected) == len(given) and all(
-            same_json(a, b, absolute, relative, depth + 1) for a, b in zip(expected, given, strict=True)
+        return (
+            type(given) in (list, tuple)
+            and len(expected) == len(given)
+            and all(same_json(a, b, absolute, relative, depth + 1) for a, b in zip(expected, given, strict=True))
         )
     if kind is dict:
         return type(given) is dict and _same_members(expected, given, absolute, relative, depth)
@@ -54,7 +56,7 @@ def near(expected: float, given: Any, absolute: float, relative: float) -> bool:
     if math.isinf(expected):
         return bool(given == expected)
     try:
-        return abs(expected - given) <= max(absolute, relative * abs(expected))
+        return bool(abs(expected - given) <= max(absolute, relative * abs(expected)))
     except OverflowError:  # an integer beyond all floats
         return False
 

@@ -104,7 +104,9 @@ def test_the_rules_agree_with_their_plain_definitions(lines: list[str], random: 
     kept = other.split(b"\n")
     random.shuffle(kept)
     shuffled = b"\n".join(kept)
-    assert same(text, shuffled, Comparison(mode="unordered_lines")) == (sorted(shuffled.rstrip().split(b"\n")) == sorted(other.split(b"\n")))
+    assert same(text, shuffled, Comparison(mode="unordered_lines")) == (
+        sorted(shuffled.rstrip().split(b"\n")) == sorted(other.split(b"\n"))
+    )
 
 
 @given(st.integers(), st.floats(0, 1), st.floats(0, 1))
