@@ -45,7 +45,7 @@ class _Weak(Exception):
 
 @lru_cache(maxsize=4_096)
 def read(code: str) -> Asserted | None:
-    """The call that an assertion stands for; None when it cannot be converted. Raises SyntaxError when it is no code."""
+    """The call that an assertion stands for; None when there is none. Raises SyntaxError for what is no code."""
     if len(code) > MAX_ASSERT:
         raise SyntaxError(f"longer than {MAX_ASSERT:,} characters")
     try:

@@ -34,8 +34,8 @@ class Comparison(Model):
     mode: Annotated[
         Mode,
         Meta(
-            description="`exact`: every byte; `trailing_space`: white space at the ends of lines and empty lines at the "
-            "end do not count; `tokens`: only what stands between white space counts; `floats`: tokens, of which "
+            description="`exact`: every byte; `trailing_space`: white space at the ends of lines and empty lines at "
+            "the end do not count; `tokens`: only what stands between white space counts; `floats`: tokens, of which "
             "decimals may differ within the tolerance while integers may not; `unordered_lines`: lines in any order; "
             "`json`: JSON values, whose decimals may differ within the tolerance."
         ),
@@ -46,7 +46,7 @@ class Comparison(Model):
 
 
 def same(expected: bytes, given: bytes, by: Comparison) -> bool:
-    """Whether `given` is `expected`. Never raises. In the modes with a tolerance `nan` equals nothing, itself neither."""
+    """Whether `given` is `expected`. Never raises. In the modes with a tolerance `nan` equals nothing."""
     if by.ignore_case:
         expected, given = expected.lower(), given.lower()
     return _RULES[by.mode](expected, given, by)

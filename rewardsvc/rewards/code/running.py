@@ -219,7 +219,9 @@ def _of_result(index: int, line: bytes | Ended, accepts: Callable[[Any], bool]) 
         return Outcome(index, "runtime_error", f"raised {value.type_name}{told}")
     if isinstance(value, plain.Opaque):
         return Outcome(index, "wrong_answer", f"returned an object of type {value.type_name}")
-    return Outcome(index, "accepted" if accepts(value) else "wrong_answer", f"returned {_shown(value)}")
+    if accepts(value):
+        return Outcome(index, "accepted")
+    return Outcome(index, "wrong_answer", f"returned {_shown(value)}")
 
 
 def _accepts(test: Test, value: Any) -> bool:

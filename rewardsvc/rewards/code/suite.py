@@ -74,8 +74,18 @@ class Suite(Model):
     tests: list[Test]
 
 
+_last: tuple[Any, Suite] = (None, Suite(tests=[]))
+
+
 def read(reference: Any) -> Suite:
-    """The tests of a reference. Raises `InvalidTask` at the place that is wrong."""
+    """The tests of a reference, read once for the rollouts that share it. Raises `InvalidTask` where it is wrong."""
+    global _last
+    if reference is None or _last[0] is not reference:
+        _last = (reference, _read(reference))
+    return _last[1]
+
+
+def _read(reference: Any) -> Suite:
     try:
         suite = msgspec.convert(reference, Suite)
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""What the tests of `code` share: it is judged here where programs can be isolated, and skipped with the reason else."""
+"""What the tests of `code` share: a way to judge, skipped with the reason where programs cannot be isolated."""
 
 from __future__ import annotations
 

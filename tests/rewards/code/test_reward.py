@@ -85,7 +85,7 @@ def test_nothing_runs_behind_the_first_failure_unless_the_score_asks(score: Any)
         ("c", '#include <stdio.h>\nint main(void) { int a, b; scanf("%d %d", &a, &b); printf("%d\\n", a + b); }'),
         ("cpp", "#include <bits/stdc++.h>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }"),
         ("bash", "read a b\necho $((a + b))"),
-        ("javascript", "const [a, b] = require('fs').readFileSync(0, 'utf8').split(' ').map(Number); console.log(a + b)"),
+        ("javascript", "const [a, b] = require('fs').readFileSync(0, 'utf8').split(' '); console.log(+a + +b)"),
         ("java", "import java.util.*; public class Main { public static void main(String[] x) { "
                  "Scanner s = new Scanner(System.in); System.out.println(s.nextInt() + s.nextInt()); } }"),
     ],
