@@ -43,7 +43,7 @@ class Probe(NamedTuple):
 
 def doctor() -> None:
     """Check this machine: what is there, what is missing, how to get it. Exit code 1 when the service cannot run."""
-    missing = [probe for probe in PROBES if not _shown(probe)]
+    missing = [probe for probe in (*PROBES, *sandbox_probes()) if not _shown(probe)]
     if any(probe.needed_for is None for probe in missing):
         raise typer.Exit(FAILED)
 
@@ -148,6 +148,24 @@ def _installed(module: str, wheel: str, extra: str) -> Callable[[], str]:
         if importlib.util.find_spec(module) is None:
             raise Missing(f"pip install 'rewardsvc[{extra}]'")
         return f"{wheel} {metadata.version(wheel)}"
+
+    return look
+
+
+def sandbox_probes() -> list[Probe]:
+    """What untrusted programs need. Nothing else does, so that no part of it is essential to the service."""
+    if sys.platform != "linux":
+        return []
+    from rewardsvc.sandbox.probe import probe
+
+    return [Probe(found.what, _told(found.there, found.told), "running programs") for found in probe()]
+
+
+def _told(there: bool, text: str) -> Callable[[], str]:
+    def look() -> str:
+        if not there:
+            raise Missing(text)
+        return text
 
     return look
 

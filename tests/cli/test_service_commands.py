@@ -222,6 +222,7 @@ def test_doctor_says_how_to_get_what_is_missing(monkeypatch: pytest.MonkeyPatch)
 
     optional = doctor.Probe("a teapot", absent, "tea")
     monkeypatch.setattr(doctor, "PROBES", (optional,))
+    monkeypatch.setattr(doctor, "sandbox_probes", list)
     shown = CliRunner().invoke(app, ["doctor"])
     assert shown.exit_code == 0
     assert " ".join(shown.output.split()) == "missing a teapot needed for tea; buy one"
