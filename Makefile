@@ -3,7 +3,7 @@
 # More arguments for the command behind a target: make serve ARGS="--port 9000"
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test lint types layers openapi docs lock image clean ready ready-dev
+.PHONY: help serve demo test test-boxes lint types layers openapi docs lock image clean ready ready-dev
 
 bin := .venv/bin
 compile = $(bin)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
@@ -20,6 +20,9 @@ demo: ready ## score the example groups against a service of its own
 
 test: ready-dev ## run the whole test suite
 	$(bin)/python -m pytest $(ARGS)
+
+test-boxes: ready-dev ## the tests of the sandbox and of `code`, which is not registered yet
+	REWARDSVC_TEST_BOXES=1 $(bin)/python -m pytest tests/sandbox tests/rewards/code $(ARGS)
 
 lint: ready-dev ## ruff: mistakes and format
 	$(bin)/ruff check

@@ -19,6 +19,8 @@ import psutil
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from rewardsvc.reward import deadline_ns
+
 hypothesis_settings.register_profile("any machine", deadline=None)  # a busy machine is no fault of the code
 hypothesis_settings.load_profile("any machine")
 
@@ -128,6 +130,14 @@ def wait_until_ready(service: Service, seconds: float = 30) -> None:
 
 
 StartService = Callable[..., AbstractContextManager[Service]]
+
+
+@pytest.fixture(autouse=True)
+def _no_deadline() -> Iterator[None]:
+    """A deadline that a test of the workers sets is not the next test's."""
+    token = deadline_ns.set(None)
+    yield
+    deadline_ns.reset(token)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,20 @@ import pytest
 
 from rewardsvc.sandbox.client import Report, SandboxFault, Supervisor
 from rewardsvc.sandbox.job import Ended, Job, Limits
+
+# The sandbox is not offered yet: until the reward `code` is registered, `make test-boxes` runs what needs real boxes.
+collect_ignore = (
+    []
+    if os.environ.get("REWARDSVC_TEST_BOXES")
+    else [
+        "test_calls.py",
+        "test_containment.py",
+        "test_data.py",
+        "test_faults.py",
+        "test_limits.py",
+        "test_programs.py",
+    ]
+)
 
 RunOnce = Callable[..., Ended]
 

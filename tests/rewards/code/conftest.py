@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ from rewardsvc.contract import Rollout, Task, Verdict
 from rewardsvc.errors import RewardFault
 from rewardsvc.rewards.code import Code
 from rewardsvc.rewards.code.reward import _supervisor
+
+# The sandbox is not offered yet: until the reward `code` is registered, `make test-boxes` runs what needs real boxes.
+collect_ignore = [] if os.environ.get("REWARDSVC_TEST_BOXES") else ["test_hacks.py", "test_reward.py"]
 
 Score = Callable[..., Verdict]
 
