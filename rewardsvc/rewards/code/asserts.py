@@ -43,7 +43,7 @@ class _Weak(Exception):
     """This assertion cannot be taken apart."""
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=256)
 def read(code: str) -> Asserted | None:
     """The call that an assertion stands for; None when there is none. Raises SyntaxError for what is no code."""
     if len(code) > MAX_ASSERT:

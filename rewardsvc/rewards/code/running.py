@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
+from rewardsvc.clock import now_ns
 from rewardsvc.rewards.code import asserts
 from rewardsvc.rewards.code.comparing import Comparison, same
 from rewardsvc.rewards.code.suite import Assert, Call, Stdio, Test
@@ -154,7 +155,9 @@ def _in_order(
     finally:
         events.close()  # type: ignore[attr-defined]  # it is a generator
     if heard < len(tests):
-        raise TooLate
+        if job.deadline_ns and now_ns() >= job.deadline_ns:
+            raise TooLate
+        raise SandboxFault("results of some tests never came")
 
 
 def _must_not_be_ours(value: Any) -> None:
@@ -189,7 +192,23 @@ def _how(ended: Ended) -> Reason:
 
 
 def _of_call(index: int, test: Test, line: bytes | Ended) -> Outcome:
+    if isinstance(line, bytes) and len(line) > _SMALL and len(line) > _most(test):
+        return Outcome(index, "output_limit", "returned more than any right result could be")
     return _of_result(index, line, lambda value: _accepts(test, value))
+
+
+_SMALL = 1 << 16
+_MORE = 8
+
+
+def _most(test: Test) -> int:
+    """Bytes of a result that are worth reading: a forged set of numbers with equal hashes costs the square of them.
+
+    An assertion may look at the length or the truth of something big, so it is allowed more.
+    """
+    if isinstance(test, Assert):
+        return (1 << 20) + _MORE * len(test.code)
+    return _SMALL + _MORE * len(repr(test.expected)) if isinstance(test, Call) else 0
 
 
 def _of_weak(index: int, line: bytes | Ended, token: str) -> Outcome:

@@ -67,6 +67,17 @@ def test_feedback_tells_what_was_expected_only_of_a_visible_test(score: Any, tes
     assert "S3CRET" in score(source, [test | {"visible": True}]).feedback
 
 
+def test_a_result_that_is_dear_to_read_is_not_read(score: Any) -> None:
+    forged = "b'{\"r\":{\"s\":[' + b','.join(b'%d' % (k * 61681) + b'e0' for k in range(400000)) + b']}}\\n'"
+    source = (
+        f"import os\ndef f():\n    data = {forged}\n    while data: data = data[os.write(4, data):]\n    os._exit(0)"
+    )
+    verdict = score(source, [{"kind": "call", "function": "f", "expected": 1}])
+    assert (verdict.reward, verdict.reason) == (0.0, "output_limit"), verdict
+    large = score("def f(): return list(range(50000))", [{"kind": "assert", "code": "assert len(f()) == 50000"}])
+    assert large.reason == "accepted"
+
+
 def test_a_compiler_message_is_the_feedback(score: Any) -> None:
     verdict = score("def f(:\n    pass", [stdio("")])
     assert verdict.reason == "compile_error" and "SyntaxError" in verdict.feedback and "line 1" in verdict.feedback
