@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewardsvc.contract import Verdict
 from rewardsvc.executors.wire import Cell
 from rewardsvc.reward import Reward
 
 _MIB = 1 << 20
 _BACKSTOP = 8
+_BROKEN_OFF = ("plugin_error", "crashed")  # a reward may say the other statuses on purpose
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ class Age:
         """So many items were judged."""
         self._judged += items
 
-    def distrust(self) -> None:
-        """A reward broke off where it did not mean to: what it may have left behind shall reach no other reward."""
-        self._spoilt = True
+    def heed(self, verdicts: Sequence[tuple[int, Verdict]]) -> None:
+        """A reward that broke off where it did not mean to may have left behind what other rewards would trip over."""
+        self._spoilt = self._spoilt or any(verdict.status in _BROKEN_OFF for _, verdict in verdicts)
 
     def is_worn(self) -> bool:
         """Whether the worker has judged or grown enough."""

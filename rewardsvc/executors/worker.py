@@ -13,7 +13,6 @@ from collections.abc import Mapping
 
 from rewardsvc.clock import now_ns
 from rewardsvc.contract import Timing, Verdict
-from rewardsvc.errors import NotScored
 from rewardsvc.executors.age import Age, Limits
 from rewardsvc.executors.judging import Prepared, check_reference, prepare, reference_faults, timed
 from rewardsvc.executors.verdicts import checked, checked_group, failed
@@ -37,6 +36,8 @@ def run_cpu(connection: Connection, cell: Cell, rewards: Mapping[str, Reward], l
             cell.rest()
             connection.send(message)
             age.count(len(order.rows))
+            if isinstance(message, Results):
+                age.heed(message.verdicts)
             if age.is_over():
                 cell.leave()
                 return
@@ -49,8 +50,6 @@ def _judge_order(
 ) -> Rejected | Results:
     """Judges an order's items, sending what is finished every two milliseconds; returns what is left to send."""
     if not isinstance(prepared, Prepared):
-        if isinstance(prepared, Results):
-            age.distrust()
         return prepared
     age.start(prepared.reward)
     if isinstance(prepared.reward, PerGroup):
@@ -73,8 +72,6 @@ def _judge_each(prepared: Prepared, cell: Cell, connection: Connection, age: Age
             verdict = checked(reward, rollout.id, reward.score(rollout, task, params))
         except BaseException as error:  # the boundary to the plugin's code
             verdict = failed(reward, error)
-            if not isinstance(error, NotScored):
-                age.distrust()
         ended = now_ns()
         verdict.timing = Timing((started - admitted) // 1000 / 1000, (ended - started) // 1000 / 1000)
         finished.append((index, verdict))
@@ -85,6 +82,7 @@ def _judge_each(prepared: Prepared, cell: Cell, connection: Connection, age: Age
                 finished[-1] = (index, Verdict.not_scored("resource_limit", "memory_limit"))
             cell.rest()
             connection.send(Results(number, finished))
+            age.heed(finished)
             finished, flushed = [], now_ns()
             started = flushed
     return Results(number, finished, done=True)
@@ -105,8 +103,6 @@ def _judge_group(prepared: Prepared, cell: Cell, age: Age) -> Results:
         )
     except BaseException as error:
         verdicts = [failed(reward, error) for _ in rows]
-        if not isinstance(error, NotScored):
-            age.distrust()
     if age.is_overgrown():
         verdicts = [Verdict.not_scored("resource_limit", "memory_limit") for _ in rows]
     return Results(order.number, timed(rows, verdicts, order, started), done=True)
